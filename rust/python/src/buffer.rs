@@ -1,0 +1,193 @@
+//! Where bytes enter and leave.
+//!
+//! `bytes` cannot change and are borrowed. Every other buffer may change under us, so it is copied first.
+
+use crate::error::audio_error;
+use pyo3::buffer::{Element, PyBuffer};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyModule, PyType};
+
+/// From here on the work takes long enough, some 10 us, that letting other threads run pays for the switch.
+const DETACH_BYTES: usize = 64 * 1024;
+
+static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static FROMBUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// What the items of a buffer may be, besides bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Nothing else: codes and containers.
+    Byte,
+    /// 16-bit integers.
+    S16,
+    /// 32-bit floats.
+    F32,
+}
+
+impl Item {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Byte => "uint8",
+            Self::S16 => "int16",
+            Self::F32 => "float32",
+        }
+    }
+}
+
+/// The bytes of an argument.
+pub enum Input<'a> {
+    Borrowed(&'a [u8]),
+    Copied(Vec<u8>),
+}
+
+impl<'a> Input<'a> {
+    /// Take the bytes of any object with a C-contiguous buffer of bytes or of `item`.
+    pub fn new(object: &'a Bound<'_, PyAny>, item: Item) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast::<PyBytes>() {
+            return Ok(Self::Borrowed(bytes.as_bytes()));
+        }
+        let py = object.py();
+        if let Ok(bytes) = PyBuffer::<u8>::get(object) {
+            return copy(py, &bytes, |byte| [byte]).map(Self::Copied);
+        }
+        match item {
+            Item::S16 => {
+                if let Ok(samples) = PyBuffer::<i16>::get(object) {
+                    return copy(py, &samples, i16::to_le_bytes).map(Self::Copied);
+                }
+            }
+            Item::F32 => {
+                if let Ok(samples) = PyBuffer::<f32>::get(object) {
+                    return copy(py, &samples, f32::to_le_bytes).map(Self::Copied);
+                }
+            }
+            Item::Byte => {}
+        }
+        // An object without a buffer is a TypeError, as it is everywhere in Python.
+        let view = PyMemoryView::from(object)?;
+        let format: String = view.getattr("format")?.extract()?;
+        let text = match item {
+            Item::Byte => format!("expected a buffer of bytes, got format {format:?}"),
+            _ => format!("expected a buffer of bytes or of {} items, got format {format:?}", item.name()),
+        };
+        Err(audio_error(py, text))
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+}
+
+fn copy<T: Element, const N: usize>(
+    py: Python<'_>,
+    buffer: &PyBuffer<T>,
+    to_bytes: impl Fn(T) -> [u8; N],
+) -> PyResult<Vec<u8>> {
+    if !buffer.is_c_contiguous() {
+        return Err(audio_error(py, "expected a C-contiguous buffer, got one with strides".to_owned()));
+    }
+    let items = buffer.to_vec(py)?;
+    let mut bytes = vec![0; items.len() * N];
+    for (bytes, item) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(items) {
+        *bytes = to_bytes(item);
+    }
+    Ok(bytes)
+}
+
+/// Do work on `num_bytes` bytes, with other threads running if there are many.
+pub fn detached<T: Send>(py: Python<'_>, num_bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+    if num_bytes >= DETACH_BYTES { py.detach(work) } else { work() }
+}
+
+/// Return new `bytes` that `fill` writes from `num_input_bytes` bytes.
+pub fn new_bytes(
+    py: Python<'_>,
+    num_bytes: usize,
+    num_input_bytes: usize,
+    fill: impl FnOnce(&mut [u8]) + Send,
+) -> PyResult<Bound<'_, PyBytes>> {
+    PyBytes::new_with(py, num_bytes, |output| {
+        detached(py, num_bytes.max(num_input_bytes), || fill(output));
+        Ok(())
+    })
+}
+
+/// Feed a chunk to something that emits frames and return them as a list of `bytes`.
+pub fn new_frames<E>(
+    py: Python<'_>,
+    num_input_bytes: usize,
+    feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + Send,
+) -> PyResult<Bound<'_, PyList>>
+where
+    E: Send + Into<PyErr>,
+{
+    let list = PyList::empty(py);
+    if num_input_bytes < DETACH_BYTES {
+        let mut appended = Ok(());
+        feed(&mut |frame| {
+            if appended.is_ok() {
+                appended = list.append(PyBytes::new(py, frame));
+            }
+        })
+        .map_err(Into::into)?;
+        return appended.map(|()| list);
+    }
+    let mut frames = Vec::new();
+    py.detach(|| feed(&mut |frame| frames.push(frame.to_vec()))).map_err(Into::into)?;
+    for frame in frames {
+        list.append(PyBytes::new(py, &frame))?;
+    }
+    Ok(list)
+}
+
+/// Return whether an object is a numpy array; numpy is never imported for the question.
+fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if object.is_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>() {
+        return Ok(false);
+    }
+    let py = object.py();
+    if NDARRAY.get(py).is_none() && !PyModule::import(py, "sys")?.getattr("modules")?.contains("numpy")? {
+        return Ok(false);
+    }
+    object.is_instance(NDARRAY.import(py, "numpy", "ndarray")?)
+}
+
+/// The dtype and the samples of a numpy array, or None if the object is something else.
+///
+/// The array has to be one-dimensional and of the type of `item`.
+pub fn array_input<'py>(object: &Bound<'py, PyAny>, item: Item) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if object.is_instance_of::<PyBytes>() || !is_array(object)? {
+        return Ok(None);
+    }
+    let dtype = object.getattr("dtype")?;
+    let (name, num_dimensions) = (dtype.str()?.to_string(), object.getattr("ndim")?.extract::<usize>()?);
+    if name != item.name() || num_dimensions != 1 {
+        let text = format!("expected a 1-d array of {}, got a {num_dimensions}-d array of {name}", item.name());
+        return Err(audio_error(object.py(), text));
+    }
+    Ok(Some(dtype))
+}
+
+/// Return a new numpy array of `dtype` whose bytes `fill` writes from `num_input_bytes` bytes.
+pub fn new_array<'py>(
+    dtype: &Bound<'py, PyAny>,
+    num_bytes: usize,
+    num_input_bytes: usize,
+    fill: impl FnOnce(&mut [u8]) + Send,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = dtype.py();
+    // A bytearray makes the array writable without a copy.
+    let output = PyByteArray::new_with(py, num_bytes, |output| {
+        detached(py, num_bytes.max(num_input_bytes), || fill(output));
+        Ok(())
+    })?;
+    FROMBUFFER.import(py, "numpy", "frombuffer")?.call1((output, dtype))
+}

@@ -1,0 +1,64 @@
+//! The Python module `speechwire._core`: extract, one call into the core, wrap.
+
+mod buffer;
+mod error;
+mod g711;
+mod message;
+mod pcm;
+mod resample;
+mod slicer;
+mod transcode;
+mod wav;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// Tell what was built: version, profile, target and the CPU features in use.
+#[pyfunction]
+fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
+    info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+    info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+    info.set_item("target", format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS))?;
+    info.set_item("cpu_features", cpu_features())?;
+    Ok(info)
+}
+
+/// Name the features that the code was compiled for or that are chosen when it runs.
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<&'static str> {
+    let detected = [
+        ("sse2", std::arch::is_x86_feature_detected!("sse2")),
+        ("ssse3", std::arch::is_x86_feature_detected!("ssse3")),
+        ("sse4.1", std::arch::is_x86_feature_detected!("sse4.1")),
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+    ];
+    detected.iter().filter(|(_, is_present)| *is_present).map(|(name, _)| *name).collect()
+}
+
+/// Name the features that the code was compiled for or that are chosen when it runs.
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_features() -> Vec<&'static str> {
+    if cfg!(target_feature = "neon") { vec!["neon"] } else { Vec::new() }
+}
+
+/// The audio core of Speechwire.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::build_info;
+    #[pymodule_export]
+    use super::g711::{alaw_decode, alaw_encode, alaw_to_ulaw, ulaw_decode, ulaw_encode, ulaw_to_alaw};
+    #[pymodule_export]
+    use super::message::{decode_message, encode_audio_message};
+    #[pymodule_export]
+    use super::pcm::{pcm_from_float, pcm_to_float};
+    #[pymodule_export]
+    use super::resample::{Resampler, resample};
+    #[pymodule_export]
+    use super::slicer::FrameSlicer;
+    #[pymodule_export]
+    use super::transcode::Transcoder;
+    #[pymodule_export]
+    use super::wav::{WavReader, WavWriter};
+}
