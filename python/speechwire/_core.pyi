@@ -1,0 +1,429 @@
+"""The audio core of Speechwire, written in Rust; `speechwire.codec` re-exports it.
+
+PCM is signed 16-bit little-endian and mono unless a name says otherwise. Where an argument is a `Buffer`, any object
+with a C-contiguous buffer of bytes will do, and for PCM one of int16 items as well. `bytes` are borrowed, everything
+else is copied first. Long buffers are worked on with other threads running.
+"""
+
+from typing import Any, Literal, TypeAlias, TypedDict, final, overload, type_check_only
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+__all__ = [
+    "FrameSlicer",
+    "Resampler",
+    "Transcoder",
+    "WavReader",
+    "WavWriter",
+    "alaw_decode",
+    "alaw_encode",
+    "alaw_to_ulaw",
+    "build_info",
+    "decode_message",
+    "encode_audio_message",
+    "pcm_from_float",
+    "pcm_to_float",
+    "resample",
+    "ulaw_decode",
+    "ulaw_encode",
+    "ulaw_to_alaw",
+]
+
+# numpy declares the buffer protocol to type checkers only from Python 3.12 on.
+_Buffer: TypeAlias = Buffer | NDArray[Any]
+
+@type_check_only
+class _BuildInfo(TypedDict):
+    version: str
+    profile: Literal["release", "debug"]
+    target: str
+    cpu_features: list[str]
+
+def build_info() -> _BuildInfo:
+    """Tell what was built.
+
+    Returns:
+        The version, the profile, the target as architecture and system, and the CPU features that the code may use.
+    """
+
+def ulaw_encode(pcm: _Buffer, /) -> bytes:
+    """Encode PCM in G.711 mu-law, one code per sample, equal to ITU-T G.191 on every input.
+
+    Raises:
+        AudioError: The PCM ends inside a sample.
+    """
+
+def ulaw_decode(codes: _Buffer, /) -> bytes:
+    """Decode G.711 mu-law to PCM, two bytes per code; the codes 0x7f and 0xff are both 0."""
+
+def alaw_encode(pcm: _Buffer, /) -> bytes:
+    """Encode PCM in G.711 A-law, one code per sample, equal to ITU-T G.191 on every input.
+
+    Raises:
+        AudioError: The PCM ends inside a sample.
+    """
+
+def alaw_decode(codes: _Buffer, /) -> bytes:
+    """Decode G.711 A-law to PCM, two bytes per code; there is no zero, silence is 8 or -8."""
+
+def ulaw_to_alaw(codes: _Buffer, /) -> bytes:
+    """Convert mu-law codes to A-law: the same as to decode and encode again."""
+
+def alaw_to_ulaw(codes: _Buffer, /) -> bytes:
+    """Convert A-law codes to mu-law: the same as to decode and encode again."""
+
+def pcm_from_float(samples: _Buffer, /) -> bytes:
+    """Convert 32-bit little-endian floats to PCM.
+
+    Full scale is 1.0, which stands for 32768. Values are rounded half to even and saturate; NaN becomes 0.
+
+    Args:
+        samples: Bytes or float32 items.
+
+    Raises:
+        AudioError: The buffer ends inside a sample or has other items.
+    """
+
+def pcm_to_float(pcm: _Buffer, /) -> bytes:
+    """Convert PCM to 32-bit little-endian floats in -1.0 to 1.0 - 2**-15.
+
+    Raises:
+        AudioError: The PCM ends inside a sample.
+    """
+
+@final
+class Resampler:
+    """Resamples a stream of mono audio with a linear-phase polyphase filter.
+
+    After n samples in all, exactly ceil(n * output_rate / input_rate) have come out, so a 20 ms chunk is answered with
+    20 ms from the first call on; the delay of the filter stands at the start as near-silence. Any cutting of the input
+    gives the same bits, bytes inside a sample included. Digital silence stays silence: there is no dither.
+
+    A resampler belongs to one stream and one thread at a time.
+
+    The figures, measured on the coefficients as they are used, with Nq the Nyquist frequency of the lower rate. The
+    delay is at a lower rate of 8 kHz, shrinks in proportion to it, and is rounded up to a whole output sample.
+
+    ===========  ================================  ==========  ===================  ========
+    quality      ripple                            -0.1 dB at  rejection            delay
+    ===========  ================================  ==========  ===================  ========
+    balanced     0.003 dB to .60, 0.020 dB to .90  .905 Nq     101 dB from 1.00 Nq  5.875 ms
+    low_latency  0.006 dB to .60, 0.020 dB to .90  .907 Nq     98 dB from 1.10 Nq   2.875 ms
+    high         0.006 dB to .60, 0.010 dB to .93  .933 Nq     131 dB from 1.00 Nq  10.0 ms
+    ===========  ================================  ==========  ===================  ========
+
+    With `low_latency` the band from 0.9 to 1.1 Nq is not free of images: 12 dB at Nq.
+
+    Args:
+        input_rate: In Hz, 1000 to 384000.
+        output_rate: In Hz, 1000 to 384000. Equal rates pass the audio through without delay.
+        quality: How much delay is spent on the filter.
+        sample_format: How samples are stored on both sides: 16-bit PCM, or little-endian floats with full scale 1.0.
+
+    Raises:
+        AudioError: A rate is out of range, a name is unknown, or the rates have so large a common multiple that
+            their coefficients would take more than 4 MiB.
+    """
+
+    def __new__(
+        cls,
+        input_rate: int,
+        output_rate: int,
+        *,
+        quality: Literal["balanced", "low_latency", "high"] = "balanced",
+        sample_format: Literal["s16", "f32"] = "s16",
+    ) -> Resampler: ...
+    @property
+    def input_rate(self) -> int:
+        """The rate of the input in Hz."""
+
+    @property
+    def output_rate(self) -> int:
+        """The rate of the output in Hz."""
+
+    @property
+    def delay_samples(self) -> int:
+        """The delay of the filter in output samples, always a whole number."""
+
+    @property
+    def delay_ms(self) -> float:
+        """The delay of the filter in milliseconds."""
+
+    @overload
+    def feed(self, chunk: NDArray[np.int16], /) -> NDArray[np.int16]: ...
+    @overload
+    def feed(self, chunk: NDArray[np.float32], /) -> NDArray[np.float32]: ...
+    @overload
+    def feed(self, chunk: Buffer, /) -> bytes:
+        """Feed samples and return the outputs they give.
+
+        A sample that the chunk cuts is kept for the next call; call `flush` at the end.
+
+        Args:
+            chunk: Samples in the sample format. A numpy array has to have one dimension and the matching dtype,
+                int16 or float32.
+
+        Returns:
+            `bytes`, or an array of the same dtype for an array.
+
+        Raises:
+            AudioError: The array has another shape or dtype, or the buffer is not C-contiguous.
+        """
+
+    def flush(self) -> Any:
+        """Return the outputs that the delay still holds and start a new stream.
+
+        Returns:
+            `delay_samples` samples, or none if nothing was fed; an array if the last chunk was one, else `bytes`.
+
+        Raises:
+            AudioError: The stream ends inside a sample; it stays as it is, so the missing bytes can be fed.
+        """
+
+    def reset(self) -> None:
+        """Forget the stream and start a new one."""
+
+@overload
+def resample(
+    pcm: NDArray[np.int16],
+    input_rate: int,
+    output_rate: int,
+    *,
+    quality: Literal["balanced", "low_latency", "high"] = "balanced",
+    sample_format: Literal["s16"] = "s16",
+) -> NDArray[np.int16]: ...
+@overload
+def resample(
+    pcm: NDArray[np.float32],
+    input_rate: int,
+    output_rate: int,
+    *,
+    quality: Literal["balanced", "low_latency", "high"] = "balanced",
+    sample_format: Literal["f32"],
+) -> NDArray[np.float32]: ...
+@overload
+def resample(
+    pcm: Buffer,
+    input_rate: int,
+    output_rate: int,
+    *,
+    quality: Literal["balanced", "low_latency", "high"] = "balanced",
+    sample_format: Literal["s16", "f32"] = "s16",
+) -> bytes:
+    """Resample a whole mono recording, with the delay trimmed.
+
+    Args:
+        pcm: Samples in the sample format; see `Resampler.feed`.
+        input_rate: In Hz, 1000 to 384000.
+        output_rate: In Hz, 1000 to 384000.
+        quality: See `Resampler`; there is no delay here, only its cost.
+        sample_format: See `Resampler`.
+
+    Returns:
+        round(n * output_rate / input_rate) samples, as `bytes` or as an array of the same dtype for an array.
+
+    Raises:
+        AudioError: As for `Resampler`, or the samples end inside one.
+    """
+
+@final
+class FrameSlicer:
+    """Cuts a stream of bytes into frames of a fixed size.
+
+    Args:
+        frame_bytes: The size of a frame, at least 1.
+
+    Raises:
+        AudioError: The size is 0.
+    """
+
+    def __new__(cls, frame_bytes: int) -> FrameSlicer: ...
+    @property
+    def frame_bytes(self) -> int:
+        """The size of a frame."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes wait for the rest of their frame."""
+
+    def feed(self, chunk: _Buffer, /) -> list[bytes]:
+        """Feed bytes and return the frames they complete.
+
+        Left-over bytes are kept for the next call; call `flush` at the end.
+        """
+
+    def flush(self, pad: bytes | None = None) -> bytes:
+        """Return the left-over bytes and start a new stream.
+
+        Args:
+            pad: One byte that fills the frame up, or None to get the bytes as they are.
+
+        Returns:
+            At most one frame; empty if nothing was left over, with or without a pad.
+
+        Raises:
+            AudioError: The pad is not one byte.
+        """
+
+def encode_audio_message(audio: _Buffer, client_req_id: str | None = None) -> str:
+    """Build the JSON message for a chunk of audio: `{"type":"audio","audio":"..."}`.
+
+    Args:
+        audio: The bytes as they are, whatever their format.
+        client_req_id: The id of the request on a connection that carries several; left out if None.
+
+    Returns:
+        One line of ASCII.
+
+    Raises:
+        WireError: The id has a lone surrogate.
+    """
+
+def decode_message(text: str | _Buffer, /) -> dict[str, Any]:
+    """Parse a JSON message, with the base64 of its `audio` field decoded.
+
+    The text has to be one object of RFC 8259 in UTF-8, nested at most 128 deep, without NaN and lone surrogates. The
+    base64 has to be of the standard alphabet with canonical padding (RFC 4648, section 4). Of fields with the same
+    name the last one counts. Integers are exact at any size Python converts.
+
+    Returns:
+        The fields; `audio` is `bytes` where it is present.
+
+    Raises:
+        WireError: The text breaks one of these rules; the message tells what was expected, what came and where.
+    """
+
+@final
+class Transcoder:
+    """Converts a stream from one wire format to another: decode, resample, encode and cut into frames in one call.
+
+    Formats are `pcm_<rate>` with a rate of 1000 to 384000 Hz, `ulaw_8000` (also `mulaw_8000`), `alaw_8000`, `pcm` and
+    `wav`. The last two are named from the side of a service: `pcm` as a source is 24 kHz and as a target 48 kHz;
+    `wav` as a source is anything `WavReader` reads, averaged to mono, and as a target 48 kHz 16-bit mono with a header
+    whose sizes are unknown. Equal rates convert without delay, equal formats without a change.
+
+    A transcoder belongs to one stream and one thread at a time.
+
+    Args:
+        source_format: The format that is fed.
+        target_format: The format that comes out.
+        frame_ms: The duration of a frame, a whole number of samples of the target; None for no frames.
+
+    Raises:
+        AudioError: A format is unknown, the pair of rates is not possible, or a frame is not a whole number of samples.
+    """
+
+    def __new__(cls, source_format: str, target_format: str, frame_ms: float | None = None) -> Transcoder: ...
+    @property
+    def delay_ms(self) -> float:
+        """The delay of the resampler in milliseconds, without samples that wait for their frame.
+
+        It is 0.0 until the header of a `wav` source has been read.
+        """
+
+    @property
+    def source_sample_rate(self) -> int | None:
+        """The rate of the source in Hz, None until the header of a `wav` source has been read."""
+
+    @property
+    def target_sample_rate(self) -> int:
+        """The rate of the target in Hz."""
+
+    def feed(self, chunk: _Buffer, /) -> list[bytes]:
+        """Feed bytes of the source and return the frames they complete.
+
+        The chunk may end anywhere, also inside a sample or a header; call `flush` at the end.
+
+        Returns:
+            The frames, or without `frame_ms` one element with all there is, if there is any. The header of a `wav`
+            target is an element of its own, before all others.
+
+        Raises:
+            AudioError: The pair of rates of a `wav` source is not possible.
+            ContainerError: The `wav` source breaks the rules of its container.
+        """
+
+    def flush(self) -> list[bytes]:
+        """Return the tail of the stream, the last frame as short as it is, and start a new stream.
+
+        For n samples of the source, ceil(n * target rate / source rate) samples and the delay have come out in all.
+
+        Raises:
+            AudioError: The stream ends inside a sample.
+            ContainerError: The `wav` source ends inside its header, or has less data than declared. After an error
+                the stream stays as it is.
+        """
+
+    def reset(self) -> None:
+        """Forget the stream and start a new one."""
+
+@final
+class WavReader:
+    """Reads a RIFF/WAVE stream cut anywhere and returns its audio as interleaved 16-bit PCM.
+
+    It reads PCM of 8, 16, 24 and 32 bits, floats of 32 and 64 bits, mu-law and A-law, also as WAVE_FORMAT_EXTENSIBLE.
+    Wider samples are rounded half to even and saturate. RIFF chunks it does not know are skipped, and what follows the
+    data is ignored. A data size of 0 or 0xffffffff means that the data goes on until the end.
+    """
+
+    def __new__(cls) -> WavReader: ...
+    @property
+    def sample_rate(self) -> int | None:
+        """The rate in Hz, None until the header has been read."""
+
+    @property
+    def num_channels(self) -> int | None:
+        """How many channels there are, None until the header has been read."""
+
+    @property
+    def bits_per_sample(self) -> int | None:
+        """The size of a sample in the stream, None until the header has been read."""
+
+    @property
+    def num_samples(self) -> int | None:
+        """How many samples each channel has as declared, None if that is unknown or not read yet."""
+
+    def feed(self, chunk: _Buffer, /) -> bytes:
+        """Feed bytes of the stream and return the PCM of the sample frames they complete.
+
+        Left-over bytes are kept for the next call; call `close` at the end.
+
+        Raises:
+            ContainerError: The stream is not a WAV stream or has an encoding that is not read. Every further call
+                raises it again.
+        """
+
+    def close(self) -> None:
+        """Check that the stream may end here.
+
+        Raises:
+            ContainerError: The stream ends inside its header or a sample frame, or has less data than declared.
+        """
+
+@final
+class WavWriter:
+    """Writes a RIFF/WAVE stream of 16-bit PCM.
+
+    Args:
+        sample_rate: In Hz, 1000 to 384000.
+        num_channels: How many channels are interleaved, at least 1.
+        data_bytes: The size of all PCM to come, or None for a header whose sizes are unknown (0xffffffff).
+
+    Raises:
+        AudioError: The rate is out of range.
+        ContainerError: The header cannot express the numbers.
+    """
+
+    def __new__(cls, sample_rate: int, num_channels: int = 1, data_bytes: int | None = None) -> WavWriter: ...
+    @property
+    def header(self) -> bytes:
+        """The 44 bytes of the header."""
+
+    def feed(self, chunk: _Buffer, /) -> bytes:
+        """Return the bytes of the stream for a chunk of PCM, with the header before the first chunk.
+
+        Raises:
+            ContainerError: More PCM came than declared.
+        """
