@@ -1,0 +1,182 @@
+"""The Gradium client: where the service is, with which key, under which bounds; and its calls."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from speechwire.errors import AudioError, AuthError
+from speechwire.gradium import wire
+from speechwire.gradium.results import S2SResult
+from speechwire.gradium.stream import S2s, S2SStream
+from speechwire.source import is_array
+from speechwire.transport import Connection, Limits, connect
+
+if TYPE_CHECKING:
+    from speechwire.source import AudioInput
+
+__all__ = ["GradiumClient"]
+
+KEY_VARIABLE = "GRADIUM_API_KEY"
+
+
+class GradiumClient:
+    """A client of Gradium's speech services, or of any server that speaks the same wire.
+
+    It holds no connection of its own: every call opens one and closes it.
+
+    Args:
+        base_url: Address that the routes are joined to; http, https, ws or wss. Without a scheme, loopback hosts are
+            taken as http and all others as https.
+        api_key: Defaults to the environment variable GRADIUM_API_KEY.
+        s2s_route: Route of the speech-to-speech WebSocket below `base_url`.
+        limits: Bounds of every connection; see `speechwire.transport.Limits`.
+        compression: Offer WebSocket compression; off, because it costs more than it saves on audio.
+        ssl_context: For services whose certificates the system does not know.
+
+    Raises:
+        AuthError: No key was given and the environment holds none; it is a ValueError.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str = wire.BASE_URL,
+        api_key: str | None = None,
+        s2s_route: str = wire.S2S_ROUTE,
+        limits: Limits | None = None,
+        compression: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        api_key = api_key or os.environ.get(KEY_VARIABLE)
+        if not api_key:
+            raise AuthError(f"missing API key: give api_key or set {KEY_VARIABLE}")
+        self.limits = limits or Limits()
+        self._base_url = _websocket_url(base_url)
+        self._api_key = api_key
+        self._s2s_route = s2s_route
+        self._compression = compression
+        self._ssl_context = ssl_context
+
+    def __repr__(self) -> str:
+        return f"GradiumClient(base_url={self._base_url!r})"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request; they hold the key."""
+        return {wire.API_KEY_HEADER: self._api_key, wire.API_SOURCE_HEADER: "speechwire"}
+
+    async def connect(self, route: str) -> Connection:
+        """Open a connection to a route below the base URL."""
+        return await connect(
+            self._base_url + route,
+            self.headers,
+            self.limits,
+            compression=self._compression,
+            ssl_context=self._ssl_context,
+        )
+
+    def s2s_realtime(
+        self,
+        *,
+        sample_rate: int | None = None,
+        source_format: str | None = None,
+        send_setup_on_start: bool = True,
+        wait_for_ready_on_start: bool = False,
+        **setup: Any,
+    ) -> S2s:
+        """Prepare a real-time session; use it in `async with`.
+
+        Args:
+            sample_rate: Rate in Hz of the PCM or the arrays that will be sent, where it is not that of `input_format`;
+                they are resampled.
+            source_format: Wire format name of the bytes that will be sent, where it is not `input_format`.
+            send_setup_on_start: Send `setup` on entering the block.
+            wait_for_ready_on_start: Wait for `ready` on entering the block; without it, `ready` is the first message.
+            **setup: Fields of the setup, see `S2SSetup`; `input_format` and `output_format` default to "pcm".
+        """
+        return S2s(
+            self,
+            self._s2s_route,
+            setup,
+            sample_rate=sample_rate,
+            source_format=source_format,
+            send_setup_on_start=send_setup_on_start,
+            wait_for_ready_on_start=wait_for_ready_on_start,
+        )
+
+    async def s2s_stream(
+        self,
+        setup: wire.S2SSetup | Mapping[str, Any],
+        audio: AudioInput,
+        *,
+        sample_rate: int | None = None,
+        source_format: str | None = None,
+        realtime: bool = False,
+    ) -> S2SStream:
+        """Open a session over a source of audio and return its output as a stream, ready to be iterated.
+
+        Args:
+            setup: Fields of the setup; it is not changed.
+            audio: Bytes, a 1-D int16 or float32 array, or an iterable or asynchronous iterable of them.
+            sample_rate: As in `s2s_realtime`.
+            source_format: As in `s2s_realtime`.
+            realtime: Send at the speed at which the audio plays, in 80 ms frames.
+
+        Raises:
+            SessionError: No connection, no `ready`, or a refusal.
+        """
+        session = self.s2s_realtime(
+            sample_rate=sample_rate, source_format=source_format, wait_for_ready_on_start=True, **setup
+        )
+        await session.__aenter__()
+        return S2SStream(session, audio, realtime=realtime)
+
+    async def s2s(
+        self,
+        setup: wire.S2SSetup | Mapping[str, Any],
+        audio: AudioInput,
+        sample_rate: int | None = None,
+        *,
+        source_format: str | None = None,
+        realtime: bool = False,
+    ) -> S2SResult:
+        """Send a whole recording and return the whole answer; arguments as in `s2s_stream`.
+
+        An array needs its `sample_rate`.
+
+        Raises:
+            SessionError: The answer did not end with `end_of_stream`; a part of it is never returned as the whole.
+            AudioError: Audio that cannot be used as given; it is a ValueError.
+        """
+        if is_array(audio) and sample_rate is None:
+            raise AudioError("sample_rate is required for np.ndarray audio input, got None")
+        stream = await self.s2s_stream(
+            setup, audio, sample_rate=sample_rate, source_format=source_format, realtime=realtime
+        )
+        raw_data = b"".join([chunk async for chunk in stream.iter_audio()])
+        texts = stream.text_with_timestamps
+        return S2SResult(
+            raw_data=raw_data,
+            sample_rate=stream.sample_rate,
+            output_format=str(setup.get("output_format", "pcm")),
+            request_id=stream.request_id,
+            text=" ".join(text.text for text in texts),
+            text_with_timestamps=texts,
+        )
+
+
+def _websocket_url(base_url: str) -> str:
+    if "://" not in base_url:
+        host = urlsplit(f"//{base_url}").hostname or ""
+        loopback = host.startswith("127.") or host in {"localhost", "::1", "0.0.0.0"}  # noqa: S104 - compared only
+        base_url = f"{'http' if loopback else 'https'}://{base_url}"
+    url = urlsplit(base_url)
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(url.scheme)
+    if scheme is None or not url.hostname:
+        raise ValueError(f"expected a base_url of scheme http, https, ws or wss with a host, got {base_url!r}")
+    path = url.path if url.path.endswith("/") else f"{url.path}/"
+    return urlunsplit((scheme, url.netloc, path, "", ""))

@@ -1,0 +1,295 @@
+"""The Gradium S2S dialogue as two state machines without I/O: what may come next, what it means, what to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from speechwire.errors import AuthError, ServerError, WireError
+from speechwire.events import Audio, EndOfStream, Failure, InputEvent, OutputEvent, Start, Transcript
+from speechwire.formats import bytes_per_sample, bytes_per_second
+from speechwire.gradium import wire
+
+__all__ = ["ClientProtocol", "ServerProtocol"]
+
+
+class ClientProtocol:
+    """One connection as the client sees it.
+
+    Build messages with `setup`, `audio` and `end_of_stream` and send what they return; hand every message that arrives
+    to `receive_message`. The object keeps the books that errors quote: `ready`, `sent_ms`, `received_ms`.
+    """
+
+    def __init__(self) -> None:
+        self.ready: dict[str, Any] | None = None
+        self.finished = False
+        self.input_ended = False
+        self._active = 0
+        self._single_use = True
+        self._sent_bytes = 0
+        self._received_bytes = 0
+        self._input_format = wire.DEFAULT_FORMAT
+        self._output_format = wire.DEFAULT_FORMAT
+
+    @property
+    def request_id(self) -> str | None:
+        """The id that the server gave the request, to quote to the vendor's support."""
+        return None if self.ready is None else self.ready.get("request_id")
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing is owed: no request has been set up, or all have ended."""
+        return self._active == 0
+
+    @property
+    def sent_ms(self) -> float:
+        """Audio built so far, in milliseconds; 0.0 for containers, whose length their bytes do not tell."""
+        per_second = bytes_per_second(wire.input_codec_format(self._input_format))
+        return self._sent_bytes * 1000 / per_second if per_second else 0.0
+
+    @property
+    def received_ms(self) -> float:
+        """Audio received so far, in milliseconds."""
+        if self._output_format == wire.WAV:
+            num_bytes = max(0, self._received_bytes - wire.WAV_HEADER_BYTES)
+            return num_bytes * 1000 / (wire.OUTPUT_PCM_SAMPLE_RATE * 2)
+        per_second = bytes_per_second(wire.output_codec_format(self._output_format))
+        return self._received_bytes * 1000 / per_second if per_second else 0.0
+
+    def setup(self, fields: Mapping[str, Any]) -> str:
+        """Build the `setup` that begins a request."""
+        self._input_format = str(fields.get("input_format", wire.DEFAULT_FORMAT))
+        self._output_format = str(fields.get("output_format", wire.DEFAULT_FORMAT))
+        self.input_ended = False
+        if self._active == 0:
+            self.ready = None
+        self._single_use = fields.get("close_ws_on_eos") is not False
+        self._active += 1
+        return wire.build_setup(fields)
+
+    def audio(self, audio: bytes, client_req_id: str | None = None) -> str:
+        """Build one `audio` message; `audio` is in the request's input format."""
+        self._sent_bytes += len(audio)
+        return wire.build_audio(audio, client_req_id)
+
+    def end_of_stream(self, client_req_id: str | None = None) -> str:
+        """Build the message that says no more input will come."""
+        self.input_ended = True
+        return wire.build_end_of_stream(client_req_id)
+
+    def receive_message(self, data: str | bytes) -> dict[str, Any]:
+        """Take one message from the server and return it as a dict, with `audio` as bytes.
+
+        Message types and fields that are not known pass unchanged. A `text` without `stop_s` gets its `start_s`.
+
+        Raises:
+            WireError: The message breaks the wire's rules.
+            ServerError: The message is an `error`; the connection is over. AuthError if it is about the key.
+        """
+        message = wire.parse_message(data)
+        kind = message["type"]
+        if kind == wire.AUDIO:
+            audio = message.get("audio")
+            if audio is None:
+                raise WireError("expected a field 'audio' in an audio message")
+            self._received_bytes += len(audio)
+        elif kind == wire.TEXT:
+            if "start_s" in message:
+                message.setdefault("stop_s", message["start_s"])
+        elif kind == wire.READY:
+            self.ready = message
+        elif kind == wire.END_OF_STREAM:
+            self._active = max(0, self._active - 1)
+            self.finished = self._single_use and self._active == 0
+        elif kind == wire.ERROR:
+            raise self._error(message)
+        return message
+
+    def _error(self, message: Mapping[str, Any]) -> ServerError | AuthError:
+        code = message.get("code")
+        reason = str(message.get("message", ""))
+        error = AuthError if wire.is_auth_error(code, reason) else ServerError
+        return error(
+            f"error from the server: {reason}",
+            code=code if isinstance(code, int) else None,
+            reason=reason,
+            request_id=self.request_id,
+            sent_ms=self.sent_ms,
+            received_ms=self.received_ms,
+            retryable=code == wire.CLOSE_INTERNAL,
+        )
+
+
+class ServerProtocol:
+    """One connection as the server sees it.
+
+    Call `receive_message` for every message that arrives and act on the events it returns; call `send_event` for what
+    the engine answers. After either, send what `messages_to_send` returns, and if `close_code` is set then close.
+
+    A request is named by its `client_req_id`, None where the client sent none; several may run on one connection.
+    """
+
+    def __init__(self, *, refusal: str | None = None) -> None:
+        """Start; `refusal` is the text that answers the first message of a client without a valid key."""
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self._refusal = refusal
+        self._requests: dict[str | None, _Request] = {}
+        self._outgoing: list[str] = []
+        self._any_setup = False
+        self._closing = False
+        self._failed: set[str | None] = set()
+
+    def messages_to_send(self) -> list[str]:
+        """Return what has to be sent, in order, and forget it."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def receive_message(self, data: str | bytes) -> list[tuple[str | None, InputEvent]]:
+        """Take one message from the client; return pairs of request name and event.
+
+        A message that breaks the rules is answered with `error` and sets `close_code`; nothing is raised.
+        """
+        if self.close_code is not None:
+            return []
+        if self._refusal is not None:
+            return self.refuse(self._refusal, wire.CLOSE_POLICY)
+        if isinstance(data, bytes):
+            return self.refuse(f"{wire.INVALID_MESSAGE}: expected a text frame, got a binary frame")
+        if len(data) > wire.MAX_MESSAGE_BYTES:
+            limit = wire.MAX_MESSAGE_BYTES
+            return self.refuse(f"{wire.INVALID_MESSAGE}: expected at most {limit} bytes, got {len(data)}")
+        try:
+            message = wire.parse_message(data)
+        except WireError as error:
+            return self.refuse(f"{wire.INVALID_MESSAGE}: {error}")
+        name = message.get("client_req_id")
+        if name is not None and not isinstance(name, str):
+            return self.refuse(f"{wire.INVALID_MESSAGE}: expected client_req_id to be str, got {type(name).__name__}")
+        return self._receive(name, message)
+
+    def receive_nothing(self) -> None:
+        """The client has said nothing for a while: tell one without a valid key why it has to go."""
+        if self._refusal is not None and self.close_code is None:
+            self.refuse(self._refusal, wire.CLOSE_POLICY)
+
+    def start_output(self, name: str | None, request_id: str, sample_rate: int) -> None:
+        """Answer the `Start` of a request with `ready`; `sample_rate` is that of the audio to come."""
+        request = self._requests[name]
+        frame_size = sample_rate * wire.FRAME_MS // 1000
+        self._outgoing.append(wire.build_ready(request_id, request.model_name, sample_rate, frame_size, name))
+        request.sample_rate = sample_rate
+
+    def send_event(self, name: str | None, event: OutputEvent) -> None:
+        """Turn one event of the engine into messages."""
+        request = self._requests.get(name)
+        if request is None:
+            return
+        match event:
+            case Audio(audio):
+                start_s, stop_s = request.advance(len(audio))
+                self._outgoing.append(wire.build_output_audio(audio, start_s, stop_s, name))
+            case Transcript(text, start_s, stop_s):
+                self._outgoing.append(wire.build_text(text, start_s, stop_s, name))
+            case EndOfStream():
+                self._outgoing.append(wire.build_end_of_stream(name))
+                self._end(name)
+            case Failure(message, bad_input):
+                self._fail(name, message, wire.CLOSE_POLICY if bad_input else wire.CLOSE_INTERNAL)
+
+    def refuse(
+        self, message: str, code: int = wire.CLOSE_PROTOCOL, name: str | None = None
+    ) -> list[tuple[str | None, InputEvent]]:
+        """Answer with `error` and close; the empty list is what `receive_message` returns then."""
+        self._outgoing.append(wire.build_error(message, code, name))
+        self.close_code, self.close_reason = code, message
+        return []
+
+    def _receive(self, name: str | None, message: Mapping[str, Any]) -> list[tuple[str | None, InputEvent]]:
+        kind = message["type"]
+        if kind == wire.SETUP:
+            return self._receive_setup(name, message)
+        request = self._requests.get(name)
+        if request is None:
+            if name in self._failed:
+                return []  # its client cannot know yet, and the other requests must not suffer
+            if kind == wire.END_OF_STREAM and name is None and self._any_setup:
+                self._closing = True  # the unscoped end of a reusable connection: close when all have ended
+                self._close_if_done()
+                return []
+            return self.refuse(wire.NO_SESSION, name=name)
+        if kind == wire.AUDIO:
+            audio = message.get("audio")
+            if audio is None:
+                return self.refuse(f"{wire.INVALID_MESSAGE}: expected a field 'audio' in an audio message", name=name)
+            if request.input_ended:
+                return self.refuse(f"{wire.INVALID_MESSAGE}: audio after end_of_stream", name=name)
+            return [(name, Audio(audio))]
+        if kind == wire.FLUSH:
+            self._outgoing.append(wire.build_flushed(message.get("flush_id"), name))
+        elif kind == wire.END_OF_STREAM and not request.input_ended:
+            request.input_ended = True
+            return [(name, EndOfStream())]
+        return []  # an unknown type after setup is ignored, as newer clients may know more than we do
+
+    def _receive_setup(self, name: str | None, message: Mapping[str, Any]) -> list[tuple[str | None, InputEvent]]:
+        if name in self._requests:
+            suffix = "" if name is None else f" ({name})"
+            return self.refuse(f"Session already active{suffix}", name=name)
+        try:
+            setup = wire.parse_setup(message)
+        except wire.SetupRefused as error:
+            self._fail(name, str(error), error.code)
+            return []
+        self._any_setup = True
+        self._failed.discard(name)
+        self._requests[name] = _Request(setup)
+        start = Start(
+            source_format=wire.input_codec_format(setup.input_format),
+            target_format=wire.output_codec_format(setup.output_format),
+            source_language=setup.source_language,
+            target_language=setup.target_language,
+            voice_id=setup.voice_id,
+        )
+        return [(name, start)]
+
+    def _fail(self, name: str | None, message: str, code: int) -> None:
+        # An error ends its own request; the others on the connection go on, and the last one closes it.
+        self._requests.pop(name, None)
+        if self._requests:
+            self._outgoing.append(wire.build_error(message, code, name))
+            self._failed.add(name)
+            self._closing = True
+        else:
+            self.refuse(message, code, name)
+
+    def _end(self, name: str | None) -> None:
+        request = self._requests.pop(name)
+        self._closing = self._closing or request.close_ws_on_eos
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._closing and not self._requests:
+            self.close_code = wire.CLOSE_NORMAL
+
+
+class _Request:
+    """What the server remembers of one running request."""
+
+    def __init__(self, setup: wire.SetupFields) -> None:
+        self.model_name = setup.model_name
+        self.close_ws_on_eos = setup.close_ws_on_eos
+        self.output_format = setup.output_format
+        self.input_ended = False
+        self.sample_rate = wire.OUTPUT_PCM_SAMPLE_RATE
+        self._header_pending = setup.output_format == wire.WAV
+        self._sent_samples = 0
+
+    def advance(self, num_bytes: int) -> tuple[float, float]:
+        """Return the span in seconds of the next `num_bytes` of output; a container's header has no length."""
+        if self._header_pending:
+            self._header_pending = False
+            num_bytes = 0
+        start = self._sent_samples
+        self._sent_samples += num_bytes // bytes_per_sample(self.output_format)
+        return start / self.sample_rate, self._sent_samples / self.sample_rate

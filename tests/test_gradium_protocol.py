@@ -1,0 +1,254 @@
+"""Both state machines, driven by literal messages; no event loop."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from speechwire.errors import AuthError, ServerError, WireError
+from speechwire.events import Audio, EndOfStream, Failure, Start, Transcript
+from speechwire.gradium.protocol import ClientProtocol, ServerProtocol
+
+READY = '{"type":"ready","request_id":"r1","model_name":"default","sample_rate":48000,"frame_size":3840}'
+
+
+def sent(protocol: ServerProtocol) -> list[dict[str, Any]]:
+    return [json.loads(message) for message in protocol.messages_to_send()]
+
+
+# --- the client's side
+
+
+def test_client_keeps_the_books() -> None:
+    client = ClientProtocol()
+    client.setup({"input_format": "pcm", "output_format": "ulaw_8000"})
+    client.audio(bytes(4800))
+    assert client.sent_ms == 100.0
+    assert client.receive_message(READY)["sample_rate"] == 48000
+    assert client.request_id == "r1"
+    client.receive_message('{"type":"audio","audio":"AAAAAAAAAAA="}')
+    assert client.received_ms == 1.0
+    assert not client.finished
+    client.end_of_stream()
+    client.receive_message('{"type":"end_of_stream"}')
+    assert client.finished
+    assert client.idle
+
+
+def test_client_does_not_count_the_wav_header_as_audio() -> None:
+    client = ClientProtocol()
+    client.setup({"output_format": "wav"})
+    client.receive_message('{"type":"audio","audio":"' + "A" * 56 + 'AAA="}')
+    assert client.received_ms == 0.0
+
+
+def test_client_is_not_finished_while_the_connection_is_kept() -> None:
+    client = ClientProtocol()
+    client.setup({"close_ws_on_eos": False})
+    client.receive_message('{"type":"end_of_stream"}')
+    assert not client.finished
+    assert client.idle
+
+
+def test_client_gives_text_a_stop_time() -> None:
+    message = ClientProtocol().receive_message('{"type":"text","text":"a","start_s":1.5}')
+    assert message["stop_s"] == 1.5
+
+
+def test_client_raises_the_servers_error_with_what_it_knows() -> None:
+    client = ClientProtocol()
+    client.setup({"input_format": "pcm"})
+    client.audio(bytes(4800))
+    client.receive_message(READY)
+    with pytest.raises(ServerError) as caught:
+        client.receive_message('{"type":"error","message":"worker lost","code":1011}')
+    error = caught.value
+    assert (error.code, error.reason, error.request_id, error.sent_ms) == (1011, "worker lost", "r1", 100.0)
+    assert error.retryable
+
+
+@pytest.mark.parametrize("reason", ["API key is revoked or expired", "No authentication provided"])
+def test_client_knows_an_error_about_the_key(reason: str) -> None:
+    with pytest.raises(AuthError, match=reason):
+        ClientProtocol().receive_message(json.dumps({"type": "error", "message": reason, "code": 1008}))
+
+
+def test_client_refuses_audio_without_audio() -> None:
+    with pytest.raises(WireError, match="'audio'"):
+        ClientProtocol().receive_message('{"type":"audio","start_s":0}')
+
+
+# --- the server's side
+
+
+def started(**setup: object) -> ServerProtocol:
+    server = ServerProtocol()
+    events = server.receive_message(
+        json.dumps({"type": "setup", "input_format": "pcm", "output_format": "pcm", **setup})
+    )
+    name = setup.get("client_req_id")
+    assert events == [(name, Start("pcm_24000", "pcm_48000"))]
+    server.start_output(name if isinstance(name, str) else None, "r1", 48000)
+    assert sent(server)[0]["type"] == "ready"
+    return server
+
+
+def test_server_runs_a_request() -> None:
+    server = ServerProtocol()
+    setup = (
+        '{"type":"setup","input_format":"ulaw_8000","output_format":"wav","voice_id":"v",'
+        '"json_config":"{\\"target_language\\":\\"es\\",\\"language\\":\\"en\\"}"}'
+    )
+    assert server.receive_message(setup) == [(None, Start("ulaw_8000", "wav", "en", "es", "v"))]
+    server.start_output(None, "r1", 48000)
+    server.send_event(None, Audio(bytes(44)))
+    assert server.receive_message('{"type":"audio","audio":"AAAA"}') == [(None, Audio(b"\0\0\0"))]
+    server.send_event(None, Transcript("hola", 0.0, 0.08))
+    server.send_event(None, Audio(bytes(7680)))
+    assert server.receive_message('{"type":"end_of_stream"}') == [(None, EndOfStream())]
+    server.send_event(None, EndOfStream())
+    messages = sent(server)
+    assert [message["type"] for message in messages] == ["ready", "audio", "text", "audio", "end_of_stream"]
+    assert messages[0]["sample_rate"] == 48000
+    assert messages[0]["frame_size"] == 3840
+    assert (messages[1]["start_s"], messages[1]["stop_s"]) == (0.0, 0.0)
+    assert (messages[3]["start_s"], messages[3]["stop_s"]) == (0.0, 0.08)
+    assert server.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "code"),
+    [
+        ('{"type":"audio","audio":"AAAA"}', "Session not found. Send setup first.", 1002),
+        ('{"type":"end_of_stream"}', "Session not found. Send setup first.", 1002),
+        ("nonsense", "Message validation error", 1002),
+        ('{"type":"setup","input_format":"mp3"}', "unsupported input format 'mp3'", 1008),
+        ('{"type":"setup","json_config":"{"}', "json_config is not valid JSON", 1011),
+        (b"\x00\x01", "expected a text frame, got a binary frame", 1002),
+        ('{"type":"setup","client_req_id":7}', "expected client_req_id to be str, got int", 1002),
+        ('"' + "x" * (40 << 20) + '"', "expected at most 41943040 bytes, got 41943042", 1002),
+    ],
+    ids=["audio first", "end first", "not JSON", "format", "config", "binary", "id", "oversized"],
+)
+def test_server_refuses_what_cannot_begin(data: str | bytes, says: str, code: int) -> None:
+    server = ServerProtocol()
+    assert server.receive_message(data) == []
+    (error,) = sent(server)
+    assert error["type"] == "error"
+    assert says in error["message"]
+    assert error["code"] == server.close_code == code
+    assert says in server.close_reason
+    assert server.receive_message('{"type":"setup"}') == []
+    assert sent(server) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "code"),
+    [
+        ('{"type":"setup"}', "Session already active", 1002),
+        ('{"type":"audio","audio":"A"}', "Message validation error", 1002),
+        ('{"type":"audio","audio":"AAA*"}', "Message validation error", 1002),
+        ('{"type":"audio"}', "expected a field 'audio'", 1002),
+        ('{"type":"audio","audio":null}', "Message validation error", 1002),
+        ('{"audio":"AAAA"}', "expected a string field 'type'", 1002),
+    ],
+)
+def test_server_refuses_what_cannot_go_on(data: str, says: str, code: int) -> None:
+    server = started()
+    assert server.receive_message(data) == []
+    (error,) = sent(server)
+    assert says in error["message"]
+    assert server.close_code == code
+
+
+def test_server_ignores_types_it_does_not_know() -> None:
+    server = started()
+    assert server.receive_message('{"type":"applause"}') == []
+    assert sent(server) == []
+    assert server.close_code is None
+
+
+def test_server_echoes_a_flush_id_with_its_type() -> None:
+    server = started()
+    server.receive_message('{"type":"flush","flush_id":"7"}')
+    server.receive_message('{"type":"flush","flush_id":8}')
+    assert sent(server) == [{"type": "flushed", "flush_id": "7"}, {"type": "flushed", "flush_id": 8}]
+
+
+def test_server_refuses_audio_after_the_end() -> None:
+    server = started()
+    server.receive_message('{"type":"end_of_stream"}')
+    server.receive_message('{"type":"audio","audio":"AAAA"}')
+    assert "audio after end_of_stream" in sent(server)[0]["message"]
+
+
+@pytest.mark.parametrize(("bad_input", "code"), [(True, 1008), (False, 1011)])
+def test_server_reports_the_failure_of_an_engine(bad_input: bool, code: int) -> None:
+    server = started()
+    server.send_event(None, Failure("cannot", bad_input=bad_input))
+    assert sent(server) == [{"type": "error", "message": "cannot", "code": code}]
+    assert server.close_code == code
+    server.send_event(None, Audio(b"late"))
+    assert sent(server) == []
+
+
+def test_server_keeps_a_connection_for_the_next_request() -> None:
+    server = started(close_ws_on_eos=False)
+    server.receive_message('{"type":"end_of_stream"}')
+    server.send_event(None, EndOfStream())
+    assert server.close_code is None
+    assert len(server.receive_message('{"type":"setup"}')) == 1
+    server.receive_message('{"type":"end_of_stream"}')
+    server.send_event(None, EndOfStream())
+    assert server.close_code == 1000
+
+
+def test_server_multiplexes_requests() -> None:
+    server = started(client_req_id="a", close_ws_on_eos=False)
+    assert server.receive_message('{"type":"setup","client_req_id":"a"}') == []
+    assert sent(server)[0]["message"] == "Session already active (a)"
+
+
+def test_server_stamps_and_ends_each_request_by_itself() -> None:
+    server = started(client_req_id="a", close_ws_on_eos=False)
+    server.receive_message('{"type":"setup","client_req_id":"b","close_ws_on_eos":false,"output_format":"pcm"}')
+    server.start_output("b", "r2", 48000)
+    assert server.receive_message('{"type":"audio","audio":"AAAA","client_req_id":"b"}') == [("b", Audio(b"\0\0\0"))]
+    server.send_event("b", Audio(bytes(7680)))
+    server.send_event("a", Failure("cannot"))
+    assert server.receive_message('{"type":"audio","audio":"AAAA","client_req_id":"a"}') == []
+    server.receive_message('{"type":"end_of_stream"}')
+    assert server.close_code is None
+    server.send_event("b", EndOfStream())
+    assert [(message["type"], message["client_req_id"]) for message in sent(server)] == [
+        ("ready", "b"),
+        ("audio", "b"),
+        ("error", "a"),
+        ("end_of_stream", "b"),
+    ]
+    assert server.close_code == 1000
+
+
+def test_unscoped_end_closes_an_idle_reusable_connection() -> None:
+    server = started(client_req_id="a", close_ws_on_eos=False)
+    server.send_event("a", EndOfStream())
+    server.receive_message('{"type":"end_of_stream"}')
+    assert server.close_code == 1000
+
+
+def test_server_refuses_a_client_without_a_key_at_its_first_message() -> None:
+    server = ServerProtocol(refusal="No authentication provided")
+    assert server.receive_message('{"type":"setup"}') == []
+    assert sent(server) == [{"type": "error", "message": "No authentication provided", "code": 1008}]
+    assert server.close_code == 1008
+
+
+def test_server_refuses_a_silent_client_without_a_key() -> None:
+    server = ServerProtocol(refusal="API key is revoked or expired")
+    server.receive_nothing()
+    assert sent(server)[0]["code"] == 1008
+    patient = ServerProtocol()
+    patient.receive_nothing()
+    assert sent(patient) == []
