@@ -1,0 +1,146 @@
+"""The server: which path speaks which dialect, who may come in, and how to run it inside another program."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from speechwire.server.dialects import gradium
+from speechwire.server.engines import Engine
+from speechwire.server.session import Session
+
+__all__ = ["create_app", "serve"]
+
+# Above the largest message of any dialect, which answers what is too big for it with its own error.
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+KEEPALIVE_S: Final = 20.0
+SHUTDOWN_S: Final = 2.0
+# Engine calls of this many sessions run at once; the others wait for their turn.
+NUM_WORKERS: Final = 16
+
+
+def create_app(engine: Engine, *, api_keys: Sequence[str] = ()) -> Starlette:
+    """Build the ASGI application.
+
+    Args:
+        engine: Answers every request; its `check` is called here.
+        api_keys: Keys that are let in; with none given, everybody is.
+
+    Raises:
+        EngineError: A part of the engine is not installed.
+    """
+    engine.check()
+    workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="speechwire-engine")
+    accepted_keys = [key.encode() for key in api_keys]
+
+    async def serve_gradium(websocket: WebSocket) -> None:
+        key = gradium.credential(websocket.headers, websocket.query_params)
+        protocol = gradium.open_protocol(key, accepted=_is_accepted(key, accepted_keys))
+        await Session(websocket, protocol, engine, workers).run()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        workers.shutdown(wait=False, cancel_futures=True)
+
+    routes = [WebSocketRoute(path, serve_gradium) for path in gradium.PATHS]
+    return Starlette(routes=[*routes, WebSocketRoute("/{path:path}", _refuse_path)], lifespan=lifespan)
+
+
+@asynccontextmanager
+async def serve(
+    engine: Engine, *, host: str = "127.0.0.1", port: int = 0, api_keys: Sequence[str] = ()
+) -> AsyncIterator[str]:
+    """Run the server in this event loop while the block lasts; yields its address, such as "http://127.0.0.1:40000".
+
+    Args:
+        engine: Answers every request.
+        host: Address to bind; loopback unless told otherwise.
+        port: 0 picks a free one.
+        api_keys: As for `create_app`.
+
+    Raises:
+        EngineError: A part of the engine is not installed.
+        OSError: The address cannot be bound.
+    """
+    app = create_app(engine, api_keys=api_keys)
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=KEEPALIVE_S,
+        ws_ping_timeout=KEEPALIVE_S,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=int(SHUTDOWN_S),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="speechwire-server")
+    try:
+        await server.wait_started(task)
+        bound_port = listener.getsockname()[1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait([task])
+        listener.close()
+    task.result()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals belong to the program around it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._started_event = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._started_event.set()
+
+    async def wait_started(self, task: asyncio.Task[None]) -> None:
+        started = asyncio.create_task(self._started_event.wait())
+        await asyncio.wait([started, task], return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_accepted(key: str | None, accepted_keys: Sequence[bytes]) -> bool:
+    if not accepted_keys:
+        return True
+    # All keys are compared, each in constant time, so that timing tells nothing about any of them.
+    shown = (key or "").encode()
+    return sum(hmac.compare_digest(shown, accepted) for accepted in accepted_keys) > 0
+
+
+async def _refuse_path(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(PlainTextResponse(f"no dialect at {websocket.url.path}\n", status_code=404))

@@ -1,0 +1,1 @@
+"""Wire languages in front of the engines."""

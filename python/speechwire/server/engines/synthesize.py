@@ -1,0 +1,54 @@
+"""Speech synthesis with the program eSpeak NG."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from speechwire.codec import WavReader
+from speechwire.server.engines import EngineError
+from speechwire.server.engines.program import stream_program
+
+__all__ = ["EspeakSynthesizer"]
+
+# eSpeak NG's formant voices have this rate; its header is checked against it.
+_SAMPLE_RATE = 22050
+_VOICES = {"en": "en-us", "es": "es", "fr": "fr-fr", "de": "de", "pt": "pt"}
+
+
+class EspeakSynthesizer:
+    """Speaks English, Spanish, French, German and Portuguese, one process per sentence.
+
+    `timeout_s` bounds how long a sentence may take in all.
+    """
+
+    def __init__(self, timeout_s: float = 10.0) -> None:
+        self._timeout_s = timeout_s
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz of the PCM that `synthesize` yields."""
+        return _SAMPLE_RATE
+
+    def check(self) -> None:
+        """Verify that eSpeak NG is installed."""
+        if shutil.which("espeak-ng") is None:
+            raise EngineError("program espeak-ng is not installed; run apt-get install espeak-ng")
+
+    def check_language(self, language: str) -> None:
+        """Raise EngineError if there is no voice for `language`."""
+        if language not in _VOICES:
+            raise EngineError(f"no voice for language {language}; expected one of {', '.join(_VOICES)}")
+
+    def synthesize(self, text: str, language: str) -> Iterator[bytes]:
+        """Yield `text` spoken in `language` as s16le mono PCM while the program produces it."""
+        self.check_language(language)
+        reader = WavReader()
+        arguments = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", _VOICES[language]]
+        for chunk in stream_program(arguments, text, timeout_s=self._timeout_s):
+            pcm = reader.feed(chunk)
+            if not pcm:
+                continue
+            if reader.sample_rate != _SAMPLE_RATE:
+                raise EngineError(f"expected {_SAMPLE_RATE} Hz from espeak-ng, got {reader.sample_rate} Hz")
+            yield pcm

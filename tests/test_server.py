@@ -1,0 +1,271 @@
+"""The server over real sockets: what clients get for good input and for bad."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from harness import loopback_server, run
+from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
+from speechwire.gradium import GradiumClient
+
+RATES = (8000, 16000, 22050, 24000, 44100, 48000)
+
+
+def speech_like(sample_rate: int, seconds: float = 1.0) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """Return tones that any telephone passes, with pauses."""
+    t = np.arange(int(sample_rate * seconds)) / sample_rate
+    tones = sum(np.sin(2 * np.pi * hz * t + hz) for hz in (200, 460, 1130, 2310, 2890))
+    return np.asarray(3000 * tones * (np.sin(2 * np.pi * 1.5 * t) > -0.5), np.int16)
+
+
+async def translate(base_url: str, audio: bytes, input_format: str, output_format: str) -> bytes:
+    client = GradiumClient(base_url=base_url, api_key="k")
+    setup = {"input_format": input_format, "output_format": output_format, "voice_id": "v"}
+    return (await client.s2s(setup, audio)).raw_data
+
+
+@pytest.mark.parametrize("audio_format", [*(f"pcm_{rate}" for rate in RATES), "ulaw_8000", "mulaw_8000", "alaw_8000"])
+def test_loopback_returns_the_samples_that_were_sent(audio_format: str) -> None:
+    encode = {"ulaw_8000": ulaw_encode, "mulaw_8000": ulaw_encode, "alaw_8000": alaw_encode}.get(audio_format, bytes)
+    pcm = speech_like(int(audio_format.rpartition("_")[2])).tobytes()
+    sent = encode(pcm)
+
+    async def main() -> bytes:
+        async with loopback_server() as base_url:
+            return await translate(base_url, sent, audio_format, audio_format)
+
+    assert run(main()) == sent
+
+
+def snr_db(reference: np.ndarray[Any, Any], signal: np.ndarray[Any, Any]) -> float:
+    noise = signal.astype(np.float64) - reference
+    return float(10 * np.log10(np.sum(reference**2) / np.sum(noise**2)))
+
+
+@pytest.mark.parametrize(("input_rate", "output_rate"), list(permutations(RATES, 2)))
+def test_loopback_between_rates_is_a_faithful_resampling(input_rate: int, output_rate: int) -> None:
+    pcm = speech_like(input_rate)
+
+    async def main() -> bytes:
+        async with loopback_server() as base_url:
+            return await translate(base_url, pcm.tobytes(), f"pcm_{input_rate}", f"pcm_{output_rate}")
+
+    delay = round(Resampler(input_rate, output_rate).delay_ms * output_rate / 1000)
+    returned = np.frombuffer(run(main()), np.int16)[delay:]
+    reference = soxr.resample(pcm.astype(np.float64), input_rate, output_rate, quality="VHQ")
+    assert abs(len(returned) - len(reference)) <= 1
+    # The two filters differ where the tones are switched; compare where they are steady, as ever for resamplers.
+    inner = slice(output_rate // 20, output_rate // 4)
+    assert snr_db(reference[inner], returned[inner]) >= 60.0
+
+
+def test_wav_comes_back_with_its_header_in_a_message_of_its_own() -> None:
+    pcm = speech_like(48000, 0.2).tobytes()
+
+    async def main() -> list[dict[str, Any]]:
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            stream = await client.s2s_stream({"input_format": "pcm_48000", "output_format": "wav"}, pcm)
+            return [message async for message in stream.iter_events() if message["type"] == "audio"]
+
+    header, *frames = run(main())
+    assert (header["start_s"], header["stop_s"]) == (0.0, 0.0)
+    assert len(header["audio"]) == 44
+    assert header["audio"][4:8] == header["audio"][40:44] == b"\xff\xff\xff\xff"
+    assert b"".join(frame["audio"] for frame in frames) == pcm
+    assert [len(frame["audio"]) for frame in frames] == [7680, 7680, 3840]
+    assert frames[1]["start_s"] == frames[0]["stop_s"] == 0.08
+
+
+@pytest.mark.parametrize(
+    ("output_format", "sample_rate", "frame_size"),
+    [("pcm", 48000, 3840), ("wav", 48000, 3840), ("pcm_16000", 16000, 1280), ("alaw_8000", 8000, 640)],
+)
+def test_ready_announces_the_true_rate(output_format: str, sample_rate: int, frame_size: int) -> None:
+    async def main() -> dict[str, Any]:
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            async with client.s2s_realtime(output_format=output_format, wait_for_ready_on_start=True) as s2s:
+                assert s2s.ready is not None
+                return s2s.ready
+
+    ready = run(main())
+    assert (ready["sample_rate"], ready["frame_size"]) == (sample_rate, frame_size)
+    assert ready["audio_stream_names"] == ready["text_stream_names"] == []
+
+
+SETUP = '{"type":"setup","input_format":"pcm","output_format":"pcm"}'
+WAV_SETUP = '{"type":"setup","input_format":"wav","output_format":"pcm"}'
+BAD_INPUT: list[tuple[str, list[str | bytes], int, str]] = [
+    ("not JSON", ["{"], 1002, "Message validation error"),
+    ("binary frame", [b"\x00"], 1002, "got a binary frame"),
+    ("audio before setup", ['{"type":"audio","audio":"AAAA"}'], 1002, "Session not found. Send setup first."),
+    ("unknown type first", ['{"type":"applause"}'], 1002, "Session not found. Send setup first."),
+    ("bad format", ['{"type":"setup","input_format":"mp3"}'], 1008, "unsupported input format 'mp3'"),
+    ("bad language", ['{"type":"setup","json_config":{"target_language":"xx"}}'], 1011, "target_language 'xx'"),
+    ("bad base64", [SETUP, '{"type":"audio","audio":"AAA*"}'], 1002, "Message validation error"),
+    ("setup twice", [SETUP, SETUP], 1002, "Session already active"),
+    ("no RIFF", [WAV_SETUP, '{"type":"audio","audio":"' + "A" * 400 + '"}'], 1008, "RIFF"),
+    ("half a sample", [SETUP, '{"type":"audio","audio":"AA=="}', '{"type":"end_of_stream"}'], 1008, "1 byte"),
+    ("oversized", [SETUP, '{"type":"audio","audio":"' + "A" * (41 << 20) + '"}'], 1002, "expected at most 41943040"),
+]
+
+
+@pytest.mark.parametrize(("name", "messages", "code", "says"), BAD_INPUT, ids=[row[0] for row in BAD_INPUT])
+def test_bad_input_gets_an_error_and_a_close_and_the_server_stays_up(
+    name: str, messages: list[str | bytes], code: int, says: str
+) -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            url = base_url.replace("http", "ws", 1) + "speech/s2s"
+            async with connect(url, max_size=None) as websocket:
+                for message in messages:
+                    await websocket.send(message)
+                answers: list[dict[str, Any]] = []
+                with pytest.raises(ConnectionClosed) as caught:
+                    while True:
+                        answers.append(json.loads(await websocket.recv()))
+            error = answers[-1]
+            assert error["type"] == "error"
+            assert error["code"] == code
+            assert says in error["message"]
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == code
+            assert error["message"].startswith(caught.value.rcvd.reason.rstrip())
+            assert await translate(base_url, bytes(3840), "pcm_8000", "pcm_8000") == bytes(3840)
+
+    run(main())
+
+
+def test_a_message_beyond_all_limits_is_refused_and_the_server_stays_up() -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            url = base_url.replace("http", "ws", 1) + "speech/s2s"
+            async with connect(url, compression=None) as websocket:
+                with pytest.raises(ConnectionClosed) as caught:
+                    await websocket.send("x" * (65 << 20))
+                    await websocket.recv()
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1009
+            assert await translate(base_url, bytes(3840), "pcm_8000", "pcm_8000") == bytes(3840)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "refusal"),
+    [
+        ({"x-api-key": "one"}, "", None),
+        ({"x-api-key": "two"}, "", None),
+        ({}, "?token=one", None),
+        ({}, "", "No authentication provided"),
+        ({"x-api-key": "three"}, "", "API key is revoked or expired"),
+        ({}, "?token=three", "API key is revoked or expired"),
+    ],
+)
+def test_keys(headers: dict[str, str], query: str, refusal: str | None) -> None:
+    async def main() -> dict[str, Any]:
+        async with loopback_server(api_keys=["one", "two"]) as base_url:
+            url = base_url.replace("http", "ws", 1) + "speech/s2s" + query
+            async with connect(url, additional_headers=headers) as websocket:
+                await websocket.send(SETUP)
+                answer: dict[str, Any] = json.loads(await websocket.recv())
+                return answer
+
+    answer = run(main())
+    if refusal is None:
+        assert answer["type"] == "ready"
+    else:
+        assert answer == {"type": "error", "message": refusal, "code": 1008}
+
+
+def test_unknown_path_is_not_found() -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k", s2s_route="speech/nowhere")
+            with pytest.raises(RuntimeError, match="HTTP 404"):
+                await client.s2s({}, bytes(3840))
+
+    run(main())
+
+
+def test_setup_input_and_end_in_one_segment() -> None:
+    async def main() -> list[str]:
+        async with loopback_server() as base_url:
+            url = base_url.replace("http", "ws", 1) + "speech/s2s"
+            async with connect(url) as websocket:
+                audio = base64.b64encode(bytes(1000)).decode()
+                await asyncio.gather(
+                    websocket.send(SETUP),
+                    websocket.send(f'{{"type":"audio","audio":"{audio}"}}'),
+                    websocket.send('{"type":"end_of_stream"}'),
+                )
+                return [json.loads(message)["type"] async for message in websocket]
+
+    kinds = run(main())
+    assert kinds[0] == "ready"
+    assert kinds[-1] == "end_of_stream"
+    assert "audio" in kinds
+
+
+def test_end_without_input_is_no_error() -> None:
+    async def main() -> bytes:
+        async with loopback_server() as base_url:
+            return await translate(base_url, b"", "pcm", "wav")
+
+    assert len(run(main())) == 44
+
+
+def test_one_connection_serves_one_request_after_another() -> None:
+    async def main() -> list[str]:
+        kinds = []
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            async with client.s2s_realtime(output_format="pcm_24000", close_ws_on_eos=False) as s2s:
+                for number in range(3):
+                    if number:
+                        await s2s.send_setup({})
+                    await s2s.send_audio(bytes(3840))
+                    await s2s.send_eos()
+                    while (message := await s2s.recv()) is not None:
+                        kinds.append(message["type"])
+                        if message["type"] == "end_of_stream":
+                            break
+        return kinds
+
+    assert run(main()) == ["ready", "audio", "end_of_stream"] * 3
+
+
+def test_setup_may_be_sent_later_and_by_hand() -> None:
+    async def main() -> tuple[str, int]:
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            async with client.s2s_realtime(sample_rate=16000, send_setup_on_start=False) as s2s:
+                await s2s.send_setup({"input_format": "pcm_8000", "output_format": "pcm_8000"})
+                await s2s.wait_for_ready()
+                await s2s.send_audio(np.zeros(1600, np.int16))
+                await s2s.send_eos()
+                num_bytes = sum([len(message["audio"]) async for message in s2s if message["type"] == "audio"])
+                assert s2s.ready is not None
+                return str(s2s.ready["model_name"]), num_bytes
+
+    model_name, num_bytes = run(main())
+    assert model_name == "default"
+    delay = round(Resampler(16000, 8000).delay_ms * 8)
+    assert num_bytes == 2 * (800 + delay)
+
+
+def test_ulaw_negative_zero_is_the_one_code_that_changes() -> None:
+    codes = bytes(range(256))
+    assert [code for code in codes if ulaw_encode(ulaw_decode(bytes([code])))[0] != code] == [0x7F]
+    assert alaw_encode(alaw_decode(codes)) == codes
