@@ -1,0 +1,225 @@
+"""The command line: `speechwire translate` and `speechwire serve`.
+
+Exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from speechwire.codec import WavReader, WavWriter, build_info
+from speechwire.errors import SpeechwireError
+from speechwire.gradium import GradiumClient, wire
+from speechwire.gradium.client import KEY_VARIABLE
+
+if TYPE_CHECKING:
+    from speechwire.gradium.stream import S2SStream
+    from speechwire.server.engines import Engine
+
+__all__ = ["main"]
+
+ENGINES: Final = ("loopback", "local")
+READ_BYTES: Final = 65536
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; the text is what the user reads."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        asyncio.run(arguments.command(arguments))
+    except KeyboardInterrupt:
+        return 130
+    except (CommandError, SpeechwireError, ValueError) as error:
+        sys.stderr.write(f"speechwire: {error}\n")
+        return 1
+    except OSError as error:
+        what = error.strerror or str(error)
+        sys.stderr.write(f"speechwire: {what if error.filename is None else f'{error.filename}: {what}'}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="speechwire", description="Stream speech through translation services.")
+    parser.add_argument("--version", action="version", version=f"speechwire {build_info()['version']}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    translate = commands.add_parser("translate", help="translate the speech in a WAV file")
+    translate.add_argument("input", type=Path, metavar="IN.wav")
+    translate.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.wav")
+    translate.add_argument("--to", required=True, choices=wire.LANGUAGES, help="language of the output")
+    translate.add_argument("--url", help="service to use, such as http://127.0.0.1:8000/api; default: see --api-key")
+    translate.add_argument(
+        "--api-key",
+        help=f"key of the service; default: ${KEY_VARIABLE}. With neither a key nor --url, the offline server inside "
+        "this program does the work",
+    )
+    translate.add_argument("--voice", metavar="ID", help="voice of the output; default: one of the language")
+    translate.add_argument(
+        "--realtime",
+        action=argparse.BooleanOptionalAction,
+        help="send at the speed of speech; default: yes, except to the offline server",
+    )
+    translate.set_defaults(command=_translate)
+
+    serve = commands.add_parser("serve", help="run the local server")
+    serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind; default: %(default)s")
+    serve.add_argument("--port", type=int, default=8000, help="0 picks a free one; default: %(default)s")
+    serve.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY", help="key to let in, repeatable; default: all"
+    )
+    serve.set_defaults(command=_serve)
+    return parser
+
+
+async def _translate(arguments: argparse.Namespace) -> None:
+    api_key = arguments.api_key or os.environ.get(KEY_VARIABLE)
+    embedded = arguments.url is None and not api_key
+    duration_s = _wav_duration_s(arguments.input)
+    async with contextlib.AsyncExitStack() as stack:
+        if embedded:
+            sys.stderr.write(f"no --url and no key: translating offline, inside this program, to {arguments.to!r}\n")
+            base_url = f"{await stack.enter_async_context(_embedded_server())}/api/"
+        else:
+            base_url = arguments.url or wire.BASE_URL
+        client = GradiumClient(base_url=base_url, api_key=api_key or "local")
+        stream = await client.s2s_stream(
+            {
+                "input_format": "pcm",
+                "output_format": "pcm",
+                "voice_id": arguments.voice or wire.DEFAULT_VOICES[arguments.to],
+                "json_config": {"target_language": arguments.to},
+            },
+            _file_chunks(arguments.input),
+            source_format="wav",
+            realtime=not embedded if arguments.realtime is None else arguments.realtime,
+        )
+        started = time.monotonic()
+        num_samples = await _write_output(stream, arguments.output, duration_s)
+    seconds = num_samples / wire.OUTPUT_PCM_SAMPLE_RATE
+    sys.stdout.write(
+        f"{arguments.output}: {seconds:.2f} s, {wire.OUTPUT_PCM_SAMPLE_RATE} Hz mono, "
+        f"from {duration_s:.2f} s in {time.monotonic() - started:.2f} s\n"
+    )
+
+
+async def _write_output(stream: S2SStream, path: Path, duration_s: float) -> int:
+    # Under its own name only when it is whole; a failure leaves an older file as it was.
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        num_bytes = await _write_partial(stream, partial, duration_s)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return num_bytes // 2
+
+
+async def _write_partial(stream: S2SStream, path: Path, duration_s: float) -> int:
+    num_bytes = 0
+    with path.open("wb") as file, _progress(duration_s) as show:
+        writer = WavWriter(wire.OUTPUT_PCM_SAMPLE_RATE)
+        async for message in stream.iter_events():
+            if message["type"] == wire.AUDIO:
+                num_bytes += len(message["audio"])
+                file.write(writer.feed(message["audio"]))
+            elif message["type"] == wire.TEXT:
+                sys.stdout.write(f"[{message['start_s']:6.2f} s] {message['text']}\n")
+                sys.stdout.flush()
+            show(stream.sent_ms / 1000)
+        # Now that the length is known, the header can say it.
+        file.seek(0)
+        file.write(WavWriter(wire.OUTPUT_PCM_SAMPLE_RATE, data_bytes=num_bytes).header)
+    return num_bytes
+
+
+@contextlib.contextmanager
+def _progress(duration_s: float) -> Iterator[Callable[[float], None]]:
+    """Yield a function that shows the seconds of audio sent: a bar on a terminal, nothing elsewhere."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ModuleNotFoundError:
+        yield lambda _: None
+        return
+    console = Console(stderr=True)
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
+    ) as progress:
+        task = progress.add_task("sending", total=duration_s)
+        yield lambda sent_s: progress.update(task, completed=sent_s)
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    serve = _import_serve()
+    engine = _engine(arguments.engine)
+    async with serve(engine, host=arguments.host, port=arguments.port, api_keys=arguments.api_key) as address:
+        sys.stdout.write(f"listening on {address}\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+@asynccontextmanager
+async def _embedded_server() -> AsyncIterator[str]:
+    async with _import_serve()(_engine("local")) as address:
+        yield address
+
+
+def _import_serve() -> Callable[..., contextlib.AbstractAsyncContextManager[str]]:
+    try:
+        from speechwire.server import serve
+    except ModuleNotFoundError as error:
+        raise CommandError(f"the server needs {error.name}: pip install 'speechwire[server]'") from error
+    return serve
+
+
+def _engine(name: str) -> Engine:
+    if name == "loopback":
+        from speechwire.server.engines.loopback import LoopbackEngine
+
+        return LoopbackEngine()
+    from speechwire.server.engines.local import LocalEngine
+
+    return LocalEngine()
+
+
+def _wav_duration_s(path: Path) -> float:
+    reader = WavReader()
+    num_bytes = sum(len(reader.feed(chunk)) for chunk in _read(path))
+    reader.close()
+    assert reader.num_channels is not None  # close has checked it
+    assert reader.sample_rate is not None
+    return num_bytes / (2 * reader.num_channels * reader.sample_rate)
+
+
+async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
+    for chunk in _read(path):
+        yield chunk
+        await asyncio.sleep(0)
+
+
+def _read(path: Path) -> Sequence[bytes]:
+    data = path.read_bytes()
+    return [data[start : start + READ_BYTES] for start in range(0, len(data), READ_BYTES)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SAMPLE = EXAMPLES / "train_station.wav"
+COMMAND = [sys.executable, "-m", "speechwire.cli"]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "GRADIUM_API_KEY"} | changes
+
+
+def speechwire(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(**changes))
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [*COMMAND, "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("listening on http://127.0.0.1:"), line
+            yield line.split()[-1], process
+        finally:
+            process.kill()
+
+
+def test_translate_offline(tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    done = speechwire("translate", SAMPLE, "-o", out, "--to", "es")
+    assert done.returncode == 0, done.stderr
+    assert "no --url and no key: translating offline" in done.stderr
+    assert "quiero comprar" in done.stdout.lower()
+    assert "mañana" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    with wave.open(str(out)) as result:
+        assert (result.getframerate(), result.getnchannels(), result.getsampwidth()) == (48000, 1, 2)
+        assert result.getnframes() > 2 * 48000
+        assert len(result.readframes(result.getnframes())) == 2 * result.getnframes()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_translate_against_a_server(tmp_path: Path) -> None:
+    with serving("--engine", "loopback", "--api-key", "one", "--api-key", "two") as (address, _):
+        out = tmp_path / "out.wav"
+        url = f"{address}/api"
+        done = speechwire(
+            "translate", SAMPLE, "-o", out, "--to", "es", "--url", url, "--no-realtime", "--api-key", "two"
+        )
+        assert done.returncode == 0, done.stderr
+        assert "offline" not in done.stderr
+        with wave.open(str(SAMPLE)) as sent, wave.open(str(out)) as received:
+            assert received.getnframes() >= 2 * sent.getnframes()
+        refused = speechwire("translate", SAMPLE, "-o", out, "--to", "es", "--url", url, GRADIUM_API_KEY="three")
+        assert refused.returncode == 1
+        assert refused.stderr == "speechwire: error from the server: API key is revoked or expired (code 1008)\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_stops_cleanly(number: signal.Signals) -> None:
+    with serving("--engine", "loopback") as (_, process):
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=20)
+        assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_serve_says_why_it_cannot() -> None:
+    with serving("--engine", "loopback") as (address, _):
+        done = speechwire("serve", "--engine", "loopback", "--port", address.rpartition(":")[2])
+        assert (done.returncode, done.stderr) == (1, "speechwire: Address already in use\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-file.wav", "--to", "es"], "speechwire: no-such-file.wav: No such file or directory\n"),
+        ([str(EXAMPLES / "PROVENANCE.md"), "--to", "es"], "RIFF"),
+        ([str(SAMPLE), "--to", "de"], "no offline translation for en-de"),
+        ([str(SAMPLE), "--to", "es", "--url", "http://127.0.0.1:1/api"], "could not connect to ws://127.0.0.1:1/api/"),
+        ([str(SAMPLE), "--to", "es", "--url", "ftp://host"], "expected a base_url of scheme http"),
+    ],
+)
+def test_failures_are_one_line_and_leave_no_file(tmp_path: Path, arguments: list[str], says: str) -> None:
+    out = tmp_path / "out.wav"
+    done = speechwire("translate", *arguments, "-o", out)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("speechwire: ")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["translate"], ["translate", "a", "-o", "b", "--to", "xx"], ["sing"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert speechwire(*arguments).returncode == 2
+
+
+def test_missing_program_is_named(tmp_path: Path) -> None:
+    done = speechwire("translate", SAMPLE, "-o", tmp_path / "out.wav", "--to", "es", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "apt-get install" in done.stderr
+
+
+@pytest.mark.parametrize("example", ["s2s_realtime.py", "phone_caller.py"])
+def test_examples_run(example: str) -> None:
+    with serving("--engine", "loopback") as (address, _):
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / example), str(SAMPLE), f"{address}/api"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "segment 1" in done.stdout
+    with wave.open(str(SAMPLE)) as sent:
+        assert f"{int(sent.getnframes() / 24000)}." in done.stdout.splitlines()[-1]
