@@ -1,0 +1,76 @@
+# `make help` lists the targets. Everything is installed into .venv and target; only the speech programs of the
+# offline engine are system packages.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
+APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
+FUZZ_SECONDS ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format rust-test stub-test fuzz py-test wheel bench system clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo system  ## set up, then translate a spoken English sentence into spoken Spanish, offline
+	$(BIN)/speechwire translate examples/train_station.wav -o translated.wav --to es
+
+test: lint rust-test fuzz stub-test py-test  ## set up, then run every check; ends with pytest
+
+lint: $(VENV)/.dev  ## formatting, clippy, ruff, mypy
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+
+format: $(VENV)/.dev  ## format Rust and Python, apply the safe fixes
+	cargo fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+rust-test:  ## the core crate's tests; they need no Python
+	cargo test --quiet -p speechwire-core
+
+fuzz:  ## every fuzz target for FUZZ_SECONDS
+	rust/core/fuzz/run $(FUZZ_SECONDS)
+
+stub-test: $(VENV)/.dev  ## compare the hand-written stub with the built module
+	$(BIN)/python -m mypy.stubtest speechwire._core
+
+py-test: $(VENV)/.dev system  ## the Python tests
+	$(BIN)/python -m pytest -q
+
+wheel: $(VENV)/.dev  ## build the wheel into target/wheels
+	$(BIN)/maturin build --quiet --release --out target/wheels
+
+bench: $(VENV)/.dev  ## CPU per session beside the official SDK, and 200 sessions at once
+	$(BIN)/python benches/session_cpu.py
+	$(BIN)/python benches/many_sessions.py
+
+system:  ## install the offline engine's programs from Debian, if they are missing
+	@command -v espeak-ng >/dev/null && command -v apertium >/dev/null \
+	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt || { \
+	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); }
+
+clean:  ## remove what was built
+	rm -rf $(VENV) target rust/core/fuzz/target python/speechwire/_core*.so
+
+$(BIN)/maturin:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip 'maturin>=1.9,<2'
+
+$(VENV)/.demo: $(BIN)/maturin $(SOURCES)
+	$(BIN)/maturin develop --quiet --release --extras cli,local
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/maturin $(SOURCES)
+	$(BIN)/maturin develop --quiet --release --extras dev
+	@touch $@

@@ -1,0 +1,108 @@
+"""Who may import whom. A module that is not listed, or an import that is not allowed, fails."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "python" / "speechwire"
+
+CORE = {"_core"}
+NEUTRAL = {"errors", "events", "formats"}
+# Third-party packages stand after a "+".
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "events": set(),
+    "formats": set(),
+    "codec": CORE | {"errors"},
+    "source": {"codec", "errors", "formats", "+numpy"},
+    "transport": {"errors", "+websockets"},
+    "gradium.wire": CORE | NEUTRAL,
+    "gradium.protocol": NEUTRAL | {"gradium.wire"},
+    "gradium.results": {"+numpy"},
+    "gradium.stream": {
+        "errors", "gradium.client", "gradium.protocol", "gradium.results", "gradium.wire", "source", "transport",
+    },
+    "gradium.client": {"errors", "gradium.results", "gradium.stream", "gradium.wire", "source", "transport"},
+    "gradium.__init__": {"gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "transport"},
+    "server.__init__": {"server.app"},
+    "server.app": {"server.dialects.gradium", "server.engines", "server.session", "+starlette", "+uvicorn"},
+    "server.session": {"codec", "errors", "events", "formats", "server.engines", "+starlette"},
+    "server.dialects.__init__": set(),
+    "server.dialects.gradium": {"gradium.protocol", "gradium.wire"},
+    "server.engines.__init__": {"errors", "events"},
+    "server.engines.loopback": {"events", "server.engines"},
+    "server.engines.local": {
+        "events", "server.engines", "server.engines.recognize", "server.engines.synthesize", "server.engines.translate",
+    },
+    "server.engines.program": {"server.engines"},
+    "server.engines.recognize": {"server.engines", "+pocketsphinx"},
+    "server.engines.synthesize": {"codec", "server.engines", "server.engines.program"},
+    "server.engines.translate": {"server.engines", "server.engines.program"},
+    "cli": {
+        "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",
+        "server.engines.local", "server.engines.loopback", "+rich",
+    },
+}  # fmt: skip
+
+# A state machine gets its clock, its randomness and its bytes from outside.
+WITHOUT_IO = ("gradium.wire", "gradium.protocol", "server.dialects.gradium")
+IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threading", "time", "uuid"}
+AWAITING_SERVER_MODULES = {"server.app", "server.session"}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            for alias in node.names:
+                # `from package import module` imports the module.
+                dotted = f"{node.module}.{alias.name}"
+                is_module = dotted.removeprefix("speechwire.") in MODULES or (
+                    f"{dotted.removeprefix('speechwire.')}.__init__" in MODULES
+                )
+                found.add(dotted if node.module.startswith("speechwire") and is_module else node.module)
+            if node.module == "speechwire":
+                found.discard("speechwire")
+    return found
+
+
+def test_every_module_has_a_row() -> None:
+    assert set(MODULES) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", sorted(ALLOWED))
+def test_imports_are_allowed(module: str) -> None:
+    for name in imports(MODULES[module]):
+        top = name.partition(".")[0]
+        if top == "speechwire":
+            assert name.removeprefix("speechwire.") in ALLOWED[module], f"{module} imports {name}"
+        elif top not in sys.stdlib_module_names:
+            assert f"+{top}" in ALLOWED[module], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", WITHOUT_IO)
+def test_state_machines_do_no_io(module: str) -> None:
+    assert not {name.partition(".")[0] for name in imports(MODULES[module])} & IO_MODULES
+
+
+def test_only_two_server_modules_await() -> None:
+    for name, path in MODULES.items():
+        if name.startswith("server.") and name not in AWAITING_SERVER_MODULES:
+            tree = ast.parse(path.read_text())
+            assert not any(isinstance(node, ast.Await | ast.AsyncFunctionDef) for node in ast.walk(tree)), name
