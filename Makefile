@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The build backend is called by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
@@ -65,12 +67,12 @@ clean:  ## remove what was built
 
 $(BIN)/maturin:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip 'maturin>=1.9,<2'
+	$(BIN)/python -m pip install --upgrade pip 'maturin>=1.9,<2'
 
 $(VENV)/.demo: $(BIN)/maturin $(SOURCES)
-	$(BIN)/maturin develop --quiet --release --extras cli,local
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[cli,local]'
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/maturin $(SOURCES)
-	$(BIN)/maturin develop --quiet --release --extras dev
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[dev]'
 	@touch $@
