@@ -136,7 +136,7 @@ def test_attributes_wait_for_the_whole_header() -> None:
     assert (reader.sample_rate, reader.num_channels, reader.bits_per_sample, reader.num_samples) == (8000, 1, 16, 1)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [0, 0x7FFF0000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFDB, 0xFFFFFFFF])
 def test_unknown_size_goes_on_until_the_end(size: int) -> None:
     stream = wav(b"")[:-4] + struct.pack("<I", size)
     reader = WavReader()

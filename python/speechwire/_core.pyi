@@ -365,7 +365,7 @@ class WavReader:
 
     It reads PCM of 8, 16, 24 and 32 bits, floats of 32 and 64 bits, mu-law and A-law, also as WAVE_FORMAT_EXTENSIBLE.
     Wider samples are rounded half to even and saturate. RIFF chunks it does not know are skipped, and what follows the
-    data is ignored. A data size of 0 or 0xffffffff means that the data goes on until the end.
+    data is ignored. A data size of 0, or of 0x7fff0000 and above, means that the data goes on until the end.
     """
 
     def __new__(cls) -> WavReader: ...

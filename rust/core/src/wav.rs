@@ -8,6 +8,9 @@ use crate::{Error, Result, g711, pcm};
 
 /// A size of a stream whose length is not known when its header is written.
 const UNKNOWN_SIZE: u32 = u32::MAX;
+/// From here on a declared size is taken for a placeholder: programs that write to a pipe put there what is left of 2
+/// or 4 GiB behind some header.
+const PLACEHOLDER_SIZE: u32 = 0x7fff_0000;
 /// The size of the header that [`WavWriter`] writes.
 pub const HEADER_BYTES: usize = 44;
 /// Longest "fmt " RIFF chunk that is read; the extensible one has 40 bytes.
@@ -252,7 +255,7 @@ impl WavReader {
             b"fmt " => Ok(State::FormatChunk { size }),
             b"data" if self.layout.is_none() => Err(container("a format chunk before the data", "none")),
             b"data" => {
-                let declared = if size == 0 || size == UNKNOWN_SIZE { None } else { Some(u64::from(size)) };
+                let declared = if size == 0 || size >= PLACEHOLDER_SIZE { None } else { Some(u64::from(size)) };
                 self.declared_bytes = declared;
                 Ok(State::Data { declared })
             }
