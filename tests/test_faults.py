@@ -372,6 +372,15 @@ async def source_that_raises() -> AsyncIterator[bytes]:
     raise LookupError("the microphone is gone")
 
 
+class Stop(BaseException):
+    """What an application may raise past every `except Exception`."""
+
+
+async def source_with_a_base_exception() -> AsyncIterator[bytes]:
+    yield FRAME
+    raise Stop
+
+
 async def source_that_was_cancelled() -> AsyncIterator[bytes]:
     yield FRAME
     raise asyncio.CancelledError
@@ -386,7 +395,8 @@ async def source_whose_own_session_failed() -> AsyncIterator[bytes]:
     ("source", "error", "says"),
     [
         (source_that_raises, LookupError, "the microphone is gone"),
-        (source_that_was_cancelled, SessionClosed, "the audio source was cancelled"),
+        (source_that_was_cancelled, SessionClosed, "the audio source ended with CancelledError"),
+        (source_with_a_base_exception, SessionClosed, "the audio source ended with Stop"),
         (source_whose_own_session_failed, SessionClosed, "another session"),
         (lambda: ["text"], AudioError, "got str"),
         (lambda: [np.zeros(4, np.float64)], AudioError, "must be int16 or float32, got float64"),

@@ -30,7 +30,7 @@ def test_base_url(base_url: str, expected: str) -> None:
     assert _websocket_url(base_url) == expected
 
 
-@pytest.mark.parametrize("base_url", ["ftp://host/", "http://", ""])
+@pytest.mark.parametrize("base_url", ["ftp://host/", "http://", "", "http://host:x/", "http://host:70000/"])
 def test_base_url_that_is_none(base_url: str) -> None:
     with pytest.raises(ValueError, match="expected a base_url"):
         _websocket_url(base_url)
@@ -48,6 +48,17 @@ def test_key_from_the_environment_stays_out_of_sight(monkeypatch: pytest.MonkeyP
     client = gradium.GradiumClient()
     assert client.headers["x-api-key"] == "gd_secret"
     assert "gd_secret" not in repr(client)
+
+
+def test_key_from_a_file_loses_its_newline() -> None:
+    assert gradium.GradiumClient(api_key="gd_secret\n").headers["x-api-key"] == "gd_secret"
+
+
+@pytest.mark.parametrize("key", ["gd_sec\nret", "gd_secr\u2028et", " "])
+def test_key_that_no_header_can_carry_is_not_repeated(key: str) -> None:
+    with pytest.raises(AuthError, match="printable ASCII") as caught:
+        gradium.GradiumClient(api_key=key)
+    assert "gd_sec" not in str(caught.value)
 
 
 def result(output_format: str) -> gradium.S2SResult:
@@ -70,3 +81,5 @@ def test_unusable_arguments_fail_before_any_connection() -> None:
     client = gradium.GradiumClient(api_key="k")
     with pytest.raises(AudioError, match="got both"):
         client.s2s_realtime(source_format="ulaw_8000", sample_rate=8000)
+    with pytest.raises(AudioError, match="expected input_format to be a string, got 8"):
+        client.s2s_realtime(input_format=8)

@@ -44,6 +44,40 @@ def test_client_does_not_count_the_wav_header_as_audio() -> None:
     assert client.received_ms == 0.0
 
 
+def test_client_starts_its_books_again_with_a_request_on_an_idle_connection() -> None:
+    client = ClientProtocol()
+    client.setup({"input_format": "pcm", "close_ws_on_eos": False})
+    client.audio(bytes(4800))
+    client.receive_message(READY)
+    client.receive_message('{"type":"end_of_stream"}')
+    client.setup({"input_format": "ulaw_8000"})
+    assert (client.sent_ms, client.received_ms, client.ready) == (0.0, 0.0, None)
+
+
+def test_client_keeps_the_books_of_each_request() -> None:
+    client = ClientProtocol()
+    for name, input_format in (("a", "pcm"), ("b", "ulaw_8000")):
+        client.setup({"input_format": input_format, "client_req_id": name, "close_ws_on_eos": False})
+        client.receive_message(f'{{"type":"ready","request_id":"r-{name}","client_req_id":"{name}"}}')
+        client.audio(bytes(4800), name)
+    assert client.sent_ms == 100.0 + 600.0
+    with pytest.raises(ServerError) as caught:
+        client.receive_message('{"type":"error","message":"no","code":1008,"client_req_id":"a"}')
+    assert (caught.value.request_id, caught.value.sent_ms) == ("r-a", 100.0)
+    assert not client.idle
+    client.receive_message('{"type":"end_of_stream","client_req_id":"b"}')
+    assert client.idle
+
+
+@pytest.mark.parametrize(
+    "message",
+    ['{"type":"text"}', '{"type":"text","text":"a","start_s":null}', '{"type":"text","text":"a","stop_s":"1"}'],
+)
+def test_client_refuses_text_that_is_none(message: str) -> None:
+    with pytest.raises(WireError):
+        ClientProtocol().receive_message(message)
+
+
 def test_client_is_not_finished_while_the_connection_is_kept() -> None:
     client = ClientProtocol()
     client.setup({"close_ws_on_eos": False})
@@ -128,7 +162,7 @@ def test_server_runs_a_request() -> None:
         ('{"type":"setup","json_config":"{"}', "json_config is not valid JSON", 1011),
         (b"\x00\x01", "expected a text frame, got a binary frame", 1002),
         ('{"type":"setup","client_req_id":7}', "expected client_req_id to be str, got int", 1002),
-        ('"' + "x" * (40 << 20) + '"', "expected at most 41943040 bytes, got 41943042", 1002),
+        ('"' + "x" * (40 << 20) + '"', "expected at most 41943040 characters, got 41943042", 1002),
     ],
     ids=["audio first", "end first", "not JSON", "format", "config", "binary", "id", "oversized"],
 )
@@ -205,10 +239,29 @@ def test_server_keeps_a_connection_for_the_next_request() -> None:
     assert server.close_code == 1000
 
 
-def test_server_multiplexes_requests() -> None:
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ('{"type":"setup","client_req_id":"a"}', "Session already active (a)"),
+        ('{"type":"setup","client_req_id":"c","input_format":"mp3"}', "unsupported input format 'mp3'"),
+        ('{"type":"audio","client_req_id":"c","audio":"AAAA"}', "Session not found. Send setup first."),
+        ('{"type":"audio","client_req_id":"a"}', "expected a field 'audio'"),
+    ],
+)
+def test_an_error_of_one_request_leaves_the_others_running(message: str, says: str) -> None:
     server = started(client_req_id="a", close_ws_on_eos=False)
-    assert server.receive_message('{"type":"setup","client_req_id":"a"}') == []
-    assert sent(server)[0]["message"] == "Session already active (a)"
+    server.receive_message('{"type":"setup","client_req_id":"b","close_ws_on_eos":false}')
+    assert server.receive_message(message) == []
+    (error,) = sent(server)
+    assert says in error["message"]
+    assert error["client_req_id"] == json.loads(message)["client_req_id"]
+    assert server.close_code is None
+    assert set(server.active) == {"a", "b"} - {error["client_req_id"]}
+    server.receive_message('{"type":"end_of_stream","client_req_id":"b"}')
+    server.send_event("b", EndOfStream())
+    if "a" in server.active:
+        server.send_event("a", EndOfStream())
+    assert server.close_code == 1000
 
 
 def test_server_stamps_and_ends_each_request_by_itself() -> None:

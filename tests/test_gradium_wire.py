@@ -106,6 +106,7 @@ def test_parse_setup_takes_json_config_as_object_or_string(config: object) -> No
         ({"voice_id": []}, "expected voice_id to be str, got list", 1008),
         ({"close_ws_on_eos": "no"}, "expected close_ws_on_eos to be bool, got str", 1008),
         ({"json_config": "{"}, "json_config is not valid JSON", 1011),
+        ({"json_config": "[" * 100_000}, "json_config is not valid JSON", 1011),
         ({"json_config": "[]"}, "expected json_config to be an object, got list", 1011),
         ({"json_config": {"target_language": "xx"}}, "unsupported target_language 'xx', expected one of en", 1011),
         ({"json_config": {"target_language": ["es"]}}, "unsupported target_language", 1011),

@@ -172,6 +172,29 @@ def test_sending_on_a_closed_connection_says_so() -> None:
     run(main())
 
 
+def test_after_our_own_close_nobody_else_is_blamed() -> None:
+    async def main() -> None:
+        async with misbehaving_server(sends()) as base_url:
+            connection = await open_connection(base_url)
+            await connection.close()
+            with pytest.raises(SessionClosed, match="closed on this side") as caught:
+                await connection.send("x")
+            assert (caught.value.code, caught.value.retryable) == (1000, False)
+
+    run(main())
+
+
+def test_a_header_that_http_cannot_carry_is_not_repeated() -> None:
+    with pytest.raises(SessionClosed, match="x-api-key") as caught:
+        asyncio.run(connect_with_header("gd_secret\n"))
+    assert "gd_secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def connect_with_header(value: str) -> None:
+    await connect("ws://127.0.0.1:1/", {"x-api-key": value}, LIMITS)
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "ws://", "nonsense"])
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(SessionClosed, match="expected a ws:// or wss:// address"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidHandshake, InvalidHeader, InvalidStatus, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
@@ -71,7 +71,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, websocket: ClientProtocol, headers: Mapping[str, str], limits: Limits) -> None:
         self._websocket = websocket
-        self._headers = headers
+        # Built here, where what is wrong with a header can still be raised.
+        self._request = websocket.connect()
+        for name, value in headers.items():
+            self._request.headers[name] = value
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -187,10 +190,7 @@ class Connection(asyncio.BufferedProtocol):
         """Begin the opening handshake."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        request = self._websocket.connect()
-        for name, value in self._headers.items():
-            request.headers[name] = value
-        self._websocket.send_request(request)
+        self._websocket.send_request(self._request)
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -266,7 +266,8 @@ class Connection(asyncio.BufferedProtocol):
             return  # pings are answered and closes remembered by the protocol
         data = frame.data
         if not frame.fin or self._fragments:
-            self._fragments.append(bytes(data))
+            if data or not self._fragments:  # empty ones would pile up below every limit
+                self._fragments.append(bytes(data))
             if not frame.fin:
                 return
             data = b"".join(self._fragments)
@@ -354,6 +355,8 @@ class Connection(asyncio.BufferedProtocol):
         """Say how the connection ended."""
         if self._failure is not None:
             return self._failure
+        if self._closing:
+            return SessionClosed("the connection has been closed on this side", code=NORMAL_CLOSURE)
         received, sent = self._websocket.close_rcvd, self._websocket.close_sent
         if received is not None and (sent is None or self._websocket.close_rcvd_then_sent):
             code, reason = received.code, received.reason
@@ -401,7 +404,11 @@ async def connect(
         max_size=limits.max_message_bytes,
         logger=_quiet_logger(),
     )
-    connection = Connection(websocket, headers, limits)
+    try:
+        connection = Connection(websocket, headers, limits)
+    except InvalidHeader as error:
+        # Its text holds the value, and so perhaps the key.
+        raise SessionClosed(f"expected a header that HTTP can carry, got another in {error.name}") from None
     try:
         async with asyncio.timeout(limits.connect_s):
             await asyncio.get_running_loop().create_connection(
@@ -410,7 +417,8 @@ async def connect(
             await connection.open()
     except TimeoutError as error:
         connection.abort()
-        raise SessionTimeout(f"no connection to {where} within {limits.connect_s:g} s", retryable=True) from error
+        bound = "the system's limit" if limits.connect_s is None else f"{limits.connect_s:g} s"
+        raise SessionTimeout(f"no connection to {where} within {bound}", retryable=True) from error
     except InvalidStatus as error:
         connection.abort()
         status = error.response.status_code
@@ -421,8 +429,8 @@ async def connect(
     except (InvalidHandshake, EOFError) as error:
         connection.abort()
         raise SessionClosed(f"{where} did not complete the WebSocket handshake: {error}", retryable=True) from error
-    except OSError as error:
-        retryable = not isinstance(error, ssl.SSLError)
+    except (OSError, UnicodeError) as error:
+        retryable = not isinstance(error, ssl.SSLError | UnicodeError)
         raise SessionClosed(f"could not connect to {where}: {error}", retryable=retryable) from error
     except asyncio.CancelledError:
         connection.abort()

@@ -56,8 +56,8 @@ class GradiumClient:
             raise AuthError(f"missing API key: give api_key or set {KEY_VARIABLE}")
         self.limits = limits or Limits()
         self._base_url = _websocket_url(base_url)
-        self._api_key = api_key
-        self._s2s_route = s2s_route
+        self._api_key = _checked_key(api_key)
+        self._s2s_route = s2s_route.lstrip("/")
         self._compression = compression
         self._ssl_context = ssl_context
 
@@ -162,11 +162,19 @@ class GradiumClient:
         return S2SResult(
             raw_data=raw_data,
             sample_rate=stream.sample_rate,
-            output_format=str(setup.get("output_format", "pcm")),
+            output_format=stream.output_format,
             request_id=stream.request_id,
             text=" ".join(text.text for text in texts),
             text_with_timestamps=texts,
         )
+
+
+def _checked_key(api_key: str) -> str:
+    # Keys read from files often end in a newline. The text never names the key.
+    key = api_key.strip()
+    if not key.isascii() or not key.isprintable() or not key:
+        raise AuthError("expected an API key of printable ASCII characters, got one with others")
+    return key
 
 
 def _websocket_url(base_url: str) -> str:
@@ -176,7 +184,11 @@ def _websocket_url(base_url: str) -> str:
         base_url = f"{'http' if loopback else 'https'}://{base_url}"
     url = urlsplit(base_url)
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(url.scheme)
-    if scheme is None or not url.hostname:
+    try:
+        is_usable = scheme is not None and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is no number, or too large
+        is_usable = False
+    if scheme is None or not is_usable:
         raise ValueError(f"expected a base_url of scheme http, https, ws or wss with a host, got {base_url!r}")
     path = url.path if url.path.endswith("/") else f"{url.path}/"
     return urlunsplit((scheme, url.netloc, path, "", ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from speechwire.errors import AuthError, ServerError, WireError
@@ -17,64 +17,60 @@ class ClientProtocol:
     """One connection as the client sees it.
 
     Build messages with `setup`, `audio` and `end_of_stream` and send what they return; hand every message that arrives
-    to `receive_message`. The object keeps the books that errors quote: `ready`, `sent_ms`, `received_ms`.
+    to `receive_message`. The object keeps the books that errors quote: `request_id`, `sent_ms`, `received_ms`. They
+    cover the requests since the connection was last idle.
     """
 
     def __init__(self) -> None:
         self.ready: dict[str, Any] | None = None
         self.finished = False
-        self.input_ended = False
-        self._active = 0
-        self._single_use = True
-        self._sent_bytes = 0
-        self._received_bytes = 0
-        self._input_format = wire.DEFAULT_FORMAT
-        self._output_format = wire.DEFAULT_FORMAT
+        self._requests: dict[str | None, _SentRequest] = {}
 
     @property
     def request_id(self) -> str | None:
-        """The id that the server gave the request, to quote to the vendor's support."""
+        """The id that the server gave the latest request, to quote to the vendor's support."""
         return None if self.ready is None else self.ready.get("request_id")
 
     @property
     def idle(self) -> bool:
         """True if nothing is owed: no request has been set up, or all have ended."""
-        return self._active == 0
+        return not any(request.active for request in self._requests.values())
+
+    @property
+    def input_ended(self) -> bool:
+        """True if the end of every request's input has been said."""
+        return all(request.input_ended for request in self._requests.values())
 
     @property
     def sent_ms(self) -> float:
-        """Audio built so far, in milliseconds; 0.0 for containers, whose length their bytes do not tell."""
-        per_second = bytes_per_second(wire.input_codec_format(self._input_format))
-        return self._sent_bytes * 1000 / per_second if per_second else 0.0
+        """Audio built so far, in milliseconds; containers, whose bytes do not tell their length, are not counted."""
+        return sum(request.sent_ms for request in self._requests.values())
 
     @property
     def received_ms(self) -> float:
         """Audio received so far, in milliseconds."""
-        if self._output_format == wire.WAV:
-            num_bytes = max(0, self._received_bytes - wire.WAV_HEADER_BYTES)
-            return num_bytes * 1000 / (wire.OUTPUT_PCM_SAMPLE_RATE * 2)
-        per_second = bytes_per_second(wire.output_codec_format(self._output_format))
-        return self._received_bytes * 1000 / per_second if per_second else 0.0
+        return sum(request.received_ms for request in self._requests.values())
 
     def setup(self, fields: Mapping[str, Any]) -> str:
         """Build the `setup` that begins a request."""
-        self._input_format = str(fields.get("input_format", wire.DEFAULT_FORMAT))
-        self._output_format = str(fields.get("output_format", wire.DEFAULT_FORMAT))
-        self.input_ended = False
-        if self._active == 0:
+        if self.idle:
+            self._requests.clear()
             self.ready = None
-        self._single_use = fields.get("close_ws_on_eos") is not False
-        self._active += 1
+        self._requests[fields.get("client_req_id")] = _SentRequest(fields)
         return wire.build_setup(fields)
 
     def audio(self, audio: bytes, client_req_id: str | None = None) -> str:
         """Build one `audio` message; `audio` is in the request's input format."""
-        self._sent_bytes += len(audio)
+        request = self._requests.get(client_req_id)
+        if request is not None:
+            request.sent_bytes += len(audio)
         return wire.build_audio(audio, client_req_id)
 
     def end_of_stream(self, client_req_id: str | None = None) -> str:
         """Build the message that says no more input will come."""
-        self.input_ended = True
+        request = self._requests.get(client_req_id)
+        if request is not None:
+            request.input_ended = True
         return wire.build_end_of_stream(client_req_id)
 
     def receive_message(self, data: str | bytes) -> dict[str, Any]:
@@ -84,28 +80,36 @@ class ClientProtocol:
 
         Raises:
             WireError: The message breaks the wire's rules.
-            ServerError: The message is an `error`; the connection is over. AuthError if it is about the key.
+            ServerError: The message is an `error`, which ends its request. AuthError if it is about the key.
         """
         message = wire.parse_message(data)
         kind = message["type"]
+        request = self._requests.get(message.get("client_req_id"))
         if kind == wire.AUDIO:
-            audio = message.get("audio")
-            if audio is None:
-                raise WireError("expected a field 'audio' in an audio message")
-            self._received_bytes += len(audio)
+            wire.check_audio(message)
+            if request is not None:
+                request.received_bytes += len(message["audio"])
         elif kind == wire.TEXT:
+            wire.check_text(message)
             if "start_s" in message:
                 message.setdefault("stop_s", message["start_s"])
         elif kind == wire.READY:
             self.ready = message
+            if request is not None:
+                request.request_id = message.get("request_id")
         elif kind == wire.END_OF_STREAM:
-            self._active = max(0, self._active - 1)
-            self.finished = self._single_use and self._active == 0
+            self._end(request)
         elif kind == wire.ERROR:
-            raise self._error(message)
+            self._end(request)
+            raise self._error(message, request)
         return message
 
-    def _error(self, message: Mapping[str, Any]) -> ServerError | AuthError:
+    def _end(self, request: _SentRequest | None) -> None:
+        if request is not None:
+            request.active = False
+            self.finished = request.single_use and self.idle
+
+    def _error(self, message: Mapping[str, Any], request: _SentRequest | None) -> ServerError | AuthError:
         code = message.get("code")
         reason = str(message.get("message", ""))
         error = AuthError if wire.is_auth_error(code, reason) else ServerError
@@ -113,11 +117,38 @@ class ClientProtocol:
             f"error from the server: {reason}",
             code=code if isinstance(code, int) else None,
             reason=reason,
-            request_id=self.request_id,
-            sent_ms=self.sent_ms,
-            received_ms=self.received_ms,
+            request_id=self.request_id if request is None else request.request_id,
+            sent_ms=self.sent_ms if request is None else request.sent_ms,
+            received_ms=self.received_ms if request is None else request.received_ms,
             retryable=code == wire.CLOSE_INTERNAL,
         )
+
+
+class _SentRequest:
+    """What the client remembers of one request."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.active = True
+        self.input_ended = False
+        self.request_id: str | None = None
+        self.single_use = fields.get("close_ws_on_eos") is not False
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self._input_format = str(fields.get("input_format", wire.DEFAULT_FORMAT))
+        self._output_format = str(fields.get("output_format", wire.DEFAULT_FORMAT))
+
+    @property
+    def sent_ms(self) -> float:
+        per_second = bytes_per_second(wire.input_codec_format(self._input_format))
+        return self.sent_bytes * 1000 / per_second if per_second else 0.0
+
+    @property
+    def received_ms(self) -> float:
+        if self._output_format == wire.WAV:
+            num_bytes = max(0, self.received_bytes - wire.WAV_HEADER_BYTES)
+            return num_bytes * 1000 / (wire.OUTPUT_PCM_SAMPLE_RATE * 2)
+        per_second = bytes_per_second(wire.output_codec_format(self._output_format))
+        return self.received_bytes * 1000 / per_second if per_second else 0.0
 
 
 class ServerProtocol:
@@ -156,9 +187,9 @@ class ServerProtocol:
             return self.refuse(self._refusal, wire.CLOSE_POLICY)
         if isinstance(data, bytes):
             return self.refuse(f"{wire.INVALID_MESSAGE}: expected a text frame, got a binary frame")
-        if len(data) > wire.MAX_MESSAGE_BYTES:
-            limit = wire.MAX_MESSAGE_BYTES
-            return self.refuse(f"{wire.INVALID_MESSAGE}: expected at most {limit} bytes, got {len(data)}")
+        if len(data) > wire.MAX_MESSAGE_CHARACTERS:
+            limit = wire.MAX_MESSAGE_CHARACTERS
+            return self.refuse(f"{wire.INVALID_MESSAGE}: expected at most {limit} characters, got {len(data)}")
         try:
             message = wire.parse_message(data)
         except WireError as error:
@@ -167,6 +198,11 @@ class ServerProtocol:
         if name is not None and not isinstance(name, str):
             return self.refuse(f"{wire.INVALID_MESSAGE}: expected client_req_id to be str, got {type(name).__name__}")
         return self._receive(name, message)
+
+    @property
+    def active(self) -> Collection[str | None]:
+        """The names of the requests that are running; an error may have ended one."""
+        return self._requests.keys()
 
     def receive_nothing(self) -> None:
         """The client has said nothing for a while: tell one without a valid key why it has to go."""
@@ -212,19 +248,20 @@ class ServerProtocol:
         request = self._requests.get(name)
         if request is None:
             if name in self._failed:
-                return []  # its client cannot know yet, and the other requests must not suffer
+                return []  # its client cannot know yet
             if kind == wire.END_OF_STREAM and name is None and self._any_setup:
                 self._closing = True  # the unscoped end of a reusable connection: close when all have ended
                 self._close_if_done()
                 return []
-            return self.refuse(wire.NO_SESSION, name=name)
+            return self._fail(name, wire.NO_SESSION, wire.CLOSE_PROTOCOL)
         if kind == wire.AUDIO:
-            audio = message.get("audio")
-            if audio is None:
-                return self.refuse(f"{wire.INVALID_MESSAGE}: expected a field 'audio' in an audio message", name=name)
             if request.input_ended:
-                return self.refuse(f"{wire.INVALID_MESSAGE}: audio after end_of_stream", name=name)
-            return [(name, Audio(audio))]
+                return self._invalid(name, "audio after end_of_stream")
+            try:
+                wire.check_audio(message)
+            except WireError as error:
+                return self._invalid(name, str(error))
+            return [(name, Audio(message["audio"]))]
         if kind == wire.FLUSH:
             self._outgoing.append(wire.build_flushed(message.get("flush_id"), name))
         elif kind == wire.END_OF_STREAM and not request.input_ended:
@@ -234,13 +271,11 @@ class ServerProtocol:
 
     def _receive_setup(self, name: str | None, message: Mapping[str, Any]) -> list[tuple[str | None, InputEvent]]:
         if name in self._requests:
-            suffix = "" if name is None else f" ({name})"
-            return self.refuse(f"Session already active{suffix}", name=name)
+            return self._fail(name, wire.session_already_active(name), wire.CLOSE_PROTOCOL)
         try:
             setup = wire.parse_setup(message)
         except wire.SetupRefused as error:
-            self._fail(name, str(error), error.code)
-            return []
+            return self._fail(name, str(error), error.code)
         self._any_setup = True
         self._failed.discard(name)
         self._requests[name] = _Request(setup)
@@ -253,15 +288,18 @@ class ServerProtocol:
         )
         return [(name, start)]
 
-    def _fail(self, name: str | None, message: str, code: int) -> None:
-        # An error ends its own request; the others on the connection go on, and the last one closes it.
+    def _invalid(self, name: str | None, what: str) -> list[tuple[str | None, InputEvent]]:
+        return self._fail(name, f"{wire.INVALID_MESSAGE}: {what}", wire.CLOSE_PROTOCOL)
+
+    def _fail(self, name: str | None, message: str, code: int) -> list[tuple[str | None, InputEvent]]:
+        """Answer with `error`, which ends that request; the last one to end closes the connection."""
         self._requests.pop(name, None)
-        if self._requests:
-            self._outgoing.append(wire.build_error(message, code, name))
-            self._failed.add(name)
-            self._closing = True
-        else:
-            self.refuse(message, code, name)
+        if not self._requests:
+            return self.refuse(message, code, name)
+        self._outgoing.append(wire.build_error(message, code, name))
+        self._failed.add(name)
+        self._closing = True
+        return []
 
     def _end(self, name: str | None) -> None:
         request = self._requests.pop(name)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from speechwire.errors import SessionClosed, SessionError, WireError
+from speechwire.errors import AudioError, SessionClosed, SessionError, WireError
 from speechwire.gradium import wire
 from speechwire.gradium.protocol import ClientProtocol
 from speechwire.gradium.results import TextWithTimestamps
@@ -50,11 +50,13 @@ class S2s:
             "model_name": wire.DEFAULT_MODEL,
             "input_format": "pcm",
             "output_format": "pcm",
-            **{key: value for key, value in setup.items() if value is not None},
+            **_given(setup),
         }
         self._source_format = source_format
         self._sample_rate = sample_rate
-        self.converter = self._new_converter()
+        # One for each request, by its client_req_id: a conversion has a state.
+        self._converters: dict[str | None, AudioConverter] = {}
+        self.converter()  # arguments that cannot be used fail here, before there is a connection
         self._send_setup_on_start = send_setup_on_start
         self._wait_for_ready_on_start = wait_for_ready_on_start
         self._protocol = ClientProtocol()
@@ -62,6 +64,16 @@ class S2s:
         self._failure: BaseException | None = None
         self._closed = False
         self._broken = False
+
+    @property
+    def client_req_id(self) -> str | None:
+        """The name of the request of the last `setup`."""
+        return self._name(None)
+
+    @property
+    def output_format(self) -> str:
+        """Wire format name of the output."""
+        return str(self._setup["output_format"])
 
     @property
     def sent_ms(self) -> float:
@@ -110,29 +122,33 @@ class S2s:
 
     async def send_setup(self, setup: Mapping[str, Any]) -> None:
         """Send `setup`: the arguments of the session, overridden by the keys given here."""
-        if setup:
-            self._setup.update(setup)
-            self.converter = self._new_converter()
+        self._setup.update(_given(setup))
+        self._converters.pop(self._setup.get("client_req_id"), None)
+        self.converter(self._setup.get("client_req_id"))
         await self._send(self._protocol.setup(self._setup))
 
     async def send_audio(self, audio: AudioChunk, client_req_id: str | None = None) -> None:
         """Send a chunk of any length: bytes in the source's format, or a 1-D int16 or float32 array.
 
+        Without `client_req_id` it goes to the request of the last `setup`.
+
         Raises:
             AudioError: A chunk that cannot be used as given; nothing was sent.
             SessionError: The connection has ended, or took nothing for `Limits.send_s`.
         """
-        await self.send_wire_audio(self.converter.feed(audio), client_req_id)
+        name = self._name(client_req_id)
+        await self.send_wire_audio(self.converter(name).feed(audio), name)
 
     async def send_wire_audio(self, audio: bytes, client_req_id: str | None = None) -> None:
         """Send bytes that are in the input format already."""
         if audio:
-            await self._send(self._protocol.audio(audio, client_req_id))
+            await self._send(self._protocol.audio(audio, self._name(client_req_id)))
 
     async def send_eos(self, client_req_id: str | None = None) -> None:
         """Say that no more audio will come; what a conversion still holds goes first."""
-        await self.send_wire_audio(self.converter.flush(), client_req_id)
-        await self._send(self._protocol.end_of_stream(client_req_id))
+        name = self._name(client_req_id)
+        await self.send_wire_audio(self.converter(name).flush(), name)
+        await self._send(self._protocol.end_of_stream(name))
 
     async def wait_for_ready(self) -> dict[str, Any]:
         """Wait for the first message, which has to be `ready`, and return it."""
@@ -206,17 +222,23 @@ class S2s:
         if self._connection is not None:
             self._connection.abort()
 
+    def converter(self, client_req_id: str | None = None) -> AudioConverter:
+        """Return what turns the audio of one request into its input format."""
+        if client_req_id not in self._converters:
+            self._converters[client_req_id] = AudioConverter(
+                wire.input_codec_format(self._setup["input_format"]),
+                source_format=self._source_format,
+                sample_rate=self._sample_rate,
+            )
+        return self._converters[client_req_id]
+
+    def _name(self, client_req_id: str | None) -> str | None:
+        return self._setup.get("client_req_id") if client_req_id is None else client_req_id
+
     def check_complete(self) -> None:
         """Raise SessionClosed if the server ended the stream before it was told that the input had ended."""
         if not self._protocol.input_ended:
             raise self._annotate(SessionClosed("the server ended the stream before the input was complete"))
-
-    def _new_converter(self) -> AudioConverter:
-        return AudioConverter(
-            wire.input_codec_format(self._setup["input_format"]),
-            source_format=self._source_format,
-            sample_rate=self._sample_rate,
-        )
 
     async def _open(self) -> None:
         if self._connection is not None:
@@ -242,6 +264,15 @@ class S2s:
         return error
 
 
+def _given(setup: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given: None stands for absent, and formats have to be names."""
+    given = {key: value for key, value in setup.items() if value is not None}
+    for name in ("input_format", "output_format"):
+        if not isinstance(given.get(name, ""), str):
+            raise AudioError(f"expected {name} to be a string, got {given[name]!r}")
+    return given
+
+
 class S2SStream:
     """A session that draws its input from a source while its output is iterated.
 
@@ -256,6 +287,11 @@ class S2SStream:
         self._realtime = realtime
         self._iterated = False
         self._text_with_timestamps: list[TextWithTimestamps] = []
+
+    @property
+    def output_format(self) -> str:
+        """Wire format name of the output."""
+        return self._session.output_format
 
     @property
     def sample_rate(self) -> int | None:
@@ -281,6 +317,10 @@ class S2SStream:
     def text_with_timestamps(self) -> list[TextWithTimestamps]:
         """The text segments that came so far."""
         return self._text_with_timestamps
+
+    @property
+    def _converter(self) -> AudioConverter:
+        return self._session.converter(self._session.client_req_id)
 
     @property
     def _ready(self) -> dict[str, Any]:
@@ -342,17 +382,20 @@ class S2SStream:
     async def _pump(self) -> None:
         try:
             await self._send_all()
-        except asyncio.CancelledError:
-            # Either the iteration is over, and then this changes nothing, or something within the source was cancelled.
-            self._session.fail(SessionClosed("the audio source was cancelled"))
-            raise
         except Exception as error:
             self._session.fail(error)
+        except BaseException as error:
+            # A cancellation changes nothing if the iteration is over, and else comes from within the source.
+            failure = SessionClosed(f"the audio source ended with {type(error).__name__}")
+            failure.__cause__ = error
+            self._session.fail(failure)
+            if not isinstance(error, GeneratorExit):
+                raise
 
     async def _send_all(self) -> None:
         chunks = self._wire_chunks()
         if self._realtime:
-            chunks = pace(chunks, self._session.converter.target_format)
+            chunks = pace(chunks, self._converter.target_format)
         async with aclosing(chunks):
             try:
                 async for chunk in chunks:
@@ -365,7 +408,6 @@ class S2SStream:
                     raise
 
     async def _wire_chunks(self) -> AsyncGenerator[bytes, None]:
-        converter = self._session.converter
-        async with aclosing(iterate_audio(self._audio, converter.source_format)) as chunks:
+        async with aclosing(iterate_audio(self._audio, self._converter.source_format)) as chunks:
             async for chunk in chunks:
-                yield converter.feed(chunk)
+                yield self._converter.feed(chunk)

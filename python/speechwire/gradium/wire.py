@@ -18,36 +18,56 @@ __all__ = [
     "API_KEY_HEADER",
     "API_SOURCE_HEADER",
     "AUDIO",
+    "BAD_CREDENTIALS",
     "BASE_URL",
     "CLOSE_INTERNAL",
     "CLOSE_NORMAL",
     "CLOSE_POLICY",
     "CLOSE_PROTOCOL",
+    "DEFAULT_FORMAT",
+    "DEFAULT_MODEL",
+    "DEFAULT_VOICES",
     "END_OF_STREAM",
     "ERROR",
+    "FLUSH",
+    "FLUSHED",
+    "FORMATS",
     "FRAME_MS",
+    "G711_FORMATS",
+    "INPUT_PCM_SAMPLE_RATE",
+    "INVALID_MESSAGE",
     "LANGUAGES",
-    "MAX_MESSAGE_BYTES",
+    "MAX_MESSAGE_CHARACTERS",
+    "NO_CREDENTIALS",
+    "NO_SESSION",
+    "OUTPUT_PCM_SAMPLE_RATE",
+    "PCM_SAMPLE_RATES",
     "READY",
-    "S2SSetup",
     "S2S_ROUTE",
     "SETUP",
-    "SetupFields",
-    "SetupRefused",
     "TEXT",
     "TOKEN_PARAMETER",
+    "WAV",
+    "WAV_HEADER_BYTES",
+    "S2SSetup",
+    "SetupFields",
+    "SetupRefused",
     "build_audio",
     "build_end_of_stream",
     "build_error",
+    "build_flushed",
     "build_output_audio",
     "build_ready",
     "build_setup",
     "build_text",
+    "check_audio",
+    "check_text",
     "input_codec_format",
     "is_auth_error",
     "output_codec_format",
     "parse_message",
     "parse_setup",
+    "session_already_active",
 ]
 
 # Endpoints and authentication (API reference).
@@ -87,7 +107,7 @@ DEFAULT_MODEL: Final = "default"
 DEFAULT_FORMAT: Final = "wav"  # what the server assumes where setup names none (OpenAPI document)
 
 # Our choice: room for one whole 300 s session of 48 kHz PCM in one base64 message.
-MAX_MESSAGE_BYTES: Final = 40 * 1024 * 1024
+MAX_MESSAGE_CHARACTERS: Final = 40 * 1024 * 1024
 
 # Texts that the service is known to send (lifecycle and errors pages, skills repository).
 NO_SESSION: Final = "Session not found. Send setup first."
@@ -136,7 +156,7 @@ def output_codec_format(wire_format: str) -> str:
 
 def build_setup(fields: Mapping[str, Any]) -> str:
     """Build `setup`. A `json_config` that is not a string is written as one, as the official SDK does."""
-    message = {"type": SETUP, **fields}
+    message = {**fields, "type": SETUP}
     config = message.get("json_config")
     if config is not None and not isinstance(config, str):
         message["json_config"] = json.dumps(config)
@@ -224,6 +244,26 @@ class SetupRefused(WireError):
         self.code = code
 
 
+def check_audio(message: Mapping[str, Any]) -> None:
+    """Raise WireError unless an `audio` message has audio, which parsing has decoded then."""
+    if "audio" not in message:
+        raise WireError("expected a field 'audio' in an audio message")
+
+
+def check_text(message: Mapping[str, Any]) -> None:
+    """Raise WireError unless a `text` message has a text, and numbers where it has times."""
+    if not isinstance(message.get("text"), str):
+        raise WireError(f"expected a string field 'text', got {message.get('text')!r}")
+    for name in ("start_s", "stop_s"):
+        if not isinstance(message.get(name, 0.0), int | float):
+            raise WireError(f"expected a number in {name!r}, got {message[name]!r}")
+
+
+def session_already_active(client_req_id: str | None) -> str:
+    """Return the text that answers a `setup` for a request that is still running."""
+    return "Session already active" if client_req_id is None else f"Session already active ({client_req_id})"
+
+
 @dataclass(frozen=True, slots=True)
 class SetupFields:
     """A checked `setup`, with the defaults of the service filled in."""
@@ -275,7 +315,7 @@ def _json_config(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(config, str):
         try:
             parsed = json.loads(config)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SetupRefused(f"json_config is not valid JSON: {error}", CLOSE_INTERNAL) from error
         if not isinstance(parsed, dict):
             raise SetupRefused(f"expected json_config to be an object, got {type(parsed).__name__}", CLOSE_INTERNAL)
