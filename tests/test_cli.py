@@ -79,6 +79,12 @@ def test_serve_stops_cleanly(number: signal.Signals) -> None:
         assert (process.returncode, output, errors) == (0, "", "")
 
 
+def test_serve_refuses_an_empty_key() -> None:
+    done = speechwire("serve", "--engine", "loopback", "--port", "0", "--api-key", "")
+    assert done.returncode == 1
+    assert "empty" in done.stderr
+
+
 def test_serve_says_why_it_cannot() -> None:
     with serving("--engine", "loopback") as (address, _):
         done = speechwire("serve", "--engine", "loopback", "--port", address.rpartition(":")[2])
@@ -106,7 +112,10 @@ def test_failures_are_one_line_and_leave_no_file(tmp_path: Path, arguments: list
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["translate"], ["translate", "a", "-o", "b", "--to", "xx"], ["sing"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["translate"], ["translate", "a", "-o", "b", "--to", "xx"], ["sing"], ["serve", "--port", "70000"]],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert speechwire(*arguments).returncode == 2
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import soxr
+from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from harness import loopback_server, run
 from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
+from speechwire.events import Audio, Start, Transcript
 from speechwire.gradium import GradiumClient
+from speechwire.gradium.protocol import ServerProtocol
+from speechwire.server import serve
+from speechwire.server.engines.loopback import LoopbackEngine
+from speechwire.server.session import Session
 
 RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 
@@ -224,6 +233,168 @@ def test_end_without_input_is_no_error() -> None:
             return await translate(base_url, b"", "pcm", "wav")
 
     assert len(run(main())) == 44
+
+
+def test_end_without_input_is_no_error_with_the_default_formats_either() -> None:
+    async def main() -> list[str]:
+        async with loopback_server() as base_url:
+            url = base_url.replace("http", "ws", 1) + "speech/s2s"
+            async with connect(url) as websocket:
+                await websocket.send('{"type":"setup"}')
+                await websocket.send('{"type":"end_of_stream"}')
+                return [json.loads(message)["type"] async for message in websocket]
+
+    assert run(main()) == ["ready", "audio", "end_of_stream"]
+
+
+def test_requests_on_one_connection_do_not_mix() -> None:
+    sent = {"a": bytes(range(1, 200)) * 50, "b": bytes(range(3, 250)) * 40}
+
+    async def main() -> dict[str, bytes]:
+        received = {"a": b"", "b": b""}
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            setup = {"input_format": "pcm_8000", "output_format": "pcm_8000", "close_ws_on_eos": False}
+            async with client.s2s_realtime(send_setup_on_start=False) as s2s:
+                for name in sent:
+                    await s2s.send_setup({**setup, "client_req_id": name})
+                for start in range(0, 10000, 333):  # odd, so that samples are cut
+                    for name, pcm in sent.items():
+                        await s2s.send_audio(pcm[start : start + 333], name)
+                for name in sent:
+                    await s2s.send_eos(name)
+                ended = 0
+                while ended < 2:
+                    message = await s2s.recv()
+                    assert message is not None
+                    if message["type"] == "audio":
+                        received[message["client_req_id"]] += message["audio"]
+                    ended += message["type"] == "end_of_stream"
+        return received
+
+    assert run(main()) == {name: pcm[: len(pcm) & ~1] for name, pcm in sent.items()}
+
+
+def test_a_pulled_request_may_have_a_name() -> None:
+    async def main() -> bytes:
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            setup = {"input_format": "pcm_8000", "output_format": "pcm_8000", "client_req_id": "a"}
+            return (await client.s2s(setup, bytes(3840))).raw_data
+
+    assert run(main()) == bytes(3840)
+
+
+class QuickSocket:
+    """A WebSocket whose client sends one long message and takes every answer at once."""
+
+    def __init__(self, messages: list[str]) -> None:
+        self._messages = messages
+        self.sent: list[str] = []
+
+    async def accept(self) -> None:
+        """Nothing to shake."""
+
+    async def receive(self) -> dict[str, str]:
+        if not self._messages:
+            return {"type": "websocket.disconnect"}
+        return {"type": "websocket.receive", "text": self._messages.pop(0)}
+
+    async def send(self, message: dict[str, str]) -> None:
+        self.sent.append(message["text"])
+
+
+def test_the_loop_gets_its_turns_within_a_long_message() -> None:
+    audio = base64.b64encode(bytes(1 << 20)).decode()
+    socket = QuickSocket([SETUP, f'{{"type":"audio","audio":"{audio}"}}'])
+    most_between_turns = 0
+
+    async def main() -> None:
+        nonlocal most_between_turns
+        with ThreadPoolExecutor(1) as workers:
+            session = Session(cast(WebSocket, socket), ServerProtocol(), LoopbackEngine(), workers)
+            task = asyncio.create_task(session.run())
+            while not task.done():
+                before = len(socket.sent)
+                await asyncio.sleep(0)
+                most_between_turns = max(most_between_turns, len(socket.sent) - before)
+            await task
+
+    run(main())
+    assert len(socket.sent) > 250
+    assert most_between_turns < 10
+
+
+class StuckSession:
+    """An engine's session that notes whether it was closed."""
+
+    def __init__(self, closed: list[bool], *, answers: bool) -> None:
+        self.input_sample_rate = self.output_sample_rate = 8000
+        self._closed = closed
+        self._answers = answers
+
+    def feed(self, pcm: bytes) -> Iterator[Audio | Transcript]:
+        if self._answers:
+            while True:
+                yield Audio(bytes(1 << 20))
+        time.sleep(1.0)  # a call that cannot be interrupted
+        yield Audio(pcm)
+
+    def flush(self) -> Iterator[Audio | Transcript]:
+        yield from ()
+
+    def close(self) -> None:
+        self._closed.append(True)
+
+
+class StuckEngine:
+    blocking = True
+
+    def __init__(self, *, answers: bool) -> None:
+        self.closed: list[bool] = []
+        self._answers = answers
+
+    def check(self) -> None:
+        """Nothing is needed."""
+
+    def open(self, start: Start, output_sample_rate: int) -> StuckSession:
+        return StuckSession(self.closed, answers=self._answers)
+
+
+def test_stopping_waits_for_an_engine_and_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechwire.server.app.SHUTDOWN_S", 0)
+    engine = StuckEngine(answers=False)
+
+    async def main() -> None:
+        async with serve(engine) as address:
+            websocket = await connect(address.replace("http", "ws", 1) + "/api/speech/s2s")
+            await websocket.send(SETUP)
+            await websocket.recv()
+            await websocket.send('{"type":"audio","audio":"AAAA"}')
+            await asyncio.sleep(0.1)
+        await websocket.close()
+
+    run(main())
+    assert engine.closed == [True]
+
+
+def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechwire.server.session.SEND_S", 0.3)
+    engine = StuckEngine(answers=True)
+
+    async def main() -> None:
+        async with serve(engine) as address:
+            websocket = await connect(address.replace("http", "ws", 1) + "/api/speech/s2s", max_queue=1)
+            await websocket.send(SETUP)
+            await websocket.send('{"type":"audio","audio":"AAAA"}')
+            async with asyncio.timeout(10):
+                while not engine.closed:  # noqa: ASYNC110 - it is set by a worker thread
+                    await asyncio.sleep(0.05)
+            websocket.transport.abort()
+            await websocket.wait_closed()
+
+    run(main())
+    assert engine.closed == [True]
 
 
 def test_one_connection_serves_one_request_after_another() -> None:

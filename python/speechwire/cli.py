@@ -30,6 +30,7 @@ __all__ = ["main"]
 
 ENGINES: Final = ("loopback", "local")
 READ_BYTES: Final = 65536
+MAX_PORT: Final = 65535
 
 
 class CommandError(Exception):
@@ -79,12 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the local server")
     serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind; default: %(default)s")
-    serve.add_argument("--port", type=int, default=8000, help="0 picks a free one; default: %(default)s")
+    serve.add_argument("--port", type=_port, default=8000, help="0 picks a free one; default: %(default)s")
     serve.add_argument(
         "--api-key", action="append", default=[], metavar="KEY", help="key to let in, repeatable; default: all"
     )
     serve.set_defaults(command=_serve)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to {MAX_PORT}, got {text!r}")
+    return int(text)
 
 
 async def _translate(arguments: argparse.Namespace) -> None:

@@ -24,8 +24,10 @@ __all__ = ["create_app", "serve"]
 
 # Above the largest message of any dialect, which answers what is too big for it with its own error.
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-KEEPALIVE_S: Final = 20.0
-SHUTDOWN_S: Final = 2.0
+KEEPALIVE_S: Final = 20
+SHUTDOWN_S: Final = 2
+# How long the calls into engines that are under way may keep the server from stopping.
+ENGINE_S: Final = 30
 # Engine calls of this many sessions run at once; the others wait for their turn.
 NUM_WORKERS: Final = 16
 
@@ -37,21 +39,35 @@ def create_app(engine: Engine, *, api_keys: Sequence[str] = ()) -> Starlette:
         engine: Answers every request; its `check` is called here.
         api_keys: Keys that are let in; with none given, everybody is.
 
+    uvicorn logs the address of every connection at INFO, with the `?token=` that browsers put there; `serve` keeps it
+    from that, other ways to run the application have to.
+
     Raises:
         EngineError: A part of the engine is not installed.
+        ValueError: A key is empty.
     """
+    if not all(api_keys):
+        raise ValueError(f"expected keys of at least 1 character, got an empty one among {len(api_keys)}")
     engine.check()
     workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="speechwire-engine")
     accepted_keys = [key.encode() for key in api_keys]
+    sessions: set[asyncio.Task[None]] = set()
 
     async def serve_gradium(websocket: WebSocket) -> None:
         key = gradium.credential(websocket.headers, websocket.query_params)
         protocol = gradium.open_protocol(key, accepted=_is_accepted(key, accepted_keys))
+        task = asyncio.current_task()
+        assert task is not None
+        sessions.add(task)
+        task.add_done_callback(sessions.discard)
         await Session(websocket, protocol, engine, workers).run()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        if sessions:
+            # Cancelled by now, but perhaps waiting for an engine that has to be closed on a worker.
+            await asyncio.wait(sessions, timeout=ENGINE_S)
         workers.shutdown(wait=False, cancel_futures=True)
 
     routes = [WebSocketRoute(path, serve_gradium) for path in gradium.PATHS]
@@ -80,11 +96,13 @@ async def serve(
         app,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
+        # A pong may wait behind a lot of audio, so a missing one proves nothing; TCP finds the peers that are gone.
         ws_ping_interval=KEEPALIVE_S,
-        ws_ping_timeout=KEEPALIVE_S,
+        ws_ping_timeout=None,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=int(SHUTDOWN_S),
+        timeout_graceful_shutdown=SHUTDOWN_S,
         log_config=None,
+        log_level="warning",  # at INFO it prints addresses, and with them the `?token=` of browsers
         access_log=False,
         lifespan="on",
     )
@@ -92,12 +110,15 @@ async def serve(
     task = asyncio.create_task(server.serve(sockets=[listener]), name="speechwire-server")
     try:
         await server.wait_started(task)
+        if task.done():
+            task.result()
         bound_port = listener.getsockname()[1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
     finally:
         server.should_exit = True
         await asyncio.wait([task])
         listener.close()
+        server.abort_connections()
     task.result()
 
 
@@ -116,6 +137,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._started_event.set()
 
+    def abort_connections(self) -> None:
+        """Cut what is still open: connections whose clients do not read would wait for them for ever."""
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+
     async def wait_started(self, task: asyncio.Task[None]) -> None:
         started = asyncio.create_task(self._started_event.wait())
         await asyncio.wait([started, task], return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +155,16 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The accepted sockets inherit these. The names are Linux's; elsewhere the system's own times hold.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            ("TCP_KEEPIDLE", KEEPALIVE_S),
+            ("TCP_KEEPINTVL", KEEPALIVE_S // 4),
+            ("TCP_KEEPCNT", 4),
+            ("TCP_USER_TIMEOUT", 2 * KEEPALIVE_S * 1000),
+        ):
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         listener.bind((host, port))
     except BaseException:
         listener.close()
@@ -137,8 +175,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _is_accepted(key: str | None, accepted_keys: Sequence[bytes]) -> bool:
     if not accepted_keys:
         return True
+    if key is None:
+        return False
     # All keys are compared, each in constant time, so that timing tells nothing about any of them.
-    shown = (key or "").encode()
+    shown = key.encode()
     return sum(hmac.compare_digest(shown, accepted) for accepted in accepted_keys) > 0
 
 

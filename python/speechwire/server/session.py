@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from typing import Any, Final, Protocol, TypeVar
 
@@ -24,6 +24,9 @@ logger = logging.getLogger("speechwire.server")
 T = TypeVar("T")
 
 FRAME_MS: Final = 80
+SLICE_BYTES: Final = 16 * 1024  # of input at once; an 80 ms message has 7680 at most
+SEND_S: Final = 40.0  # how long a client may take nothing of its answers before it is given up
+ABNORMAL_CLOSURE: Final = 1006
 CONTAINER_SAMPLE_RATE: Final = 48000  # of WAV output, which names no rate
 FIRST_MESSAGE_S: Final = 1.0  # how long a client without a valid key may stay silent before it is told to go
 MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 section 5.5
@@ -37,6 +40,10 @@ class DialectProtocol(Protocol):
 
     def receive_message(self, data: str | bytes) -> list[tuple[str | None, InputEvent]]:
         """Take one message; return pairs of request name and event."""
+
+    @property
+    def active(self) -> Collection[str | None]:
+        """The names of the requests that are running."""
 
     def receive_nothing(self) -> None:
         """The client has said nothing for a while."""
@@ -67,17 +74,19 @@ class Session:
 
     async def run(self) -> None:
         """Serve the connection; returns when it is closed."""
-        await self._socket.accept()
         try:
+            await self._socket.accept()
             await self._serve()
             if self._protocol.close_code is not None:
                 reason = self._protocol.close_reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
                 await self._socket.close(self._protocol.close_code, reason)
         except WebSocketDisconnect:
             pass  # the client has gone; there is nobody left to tell
+        except asyncio.CancelledError:
+            pass  # the server stops; this task ends here either way, and uvicorn would log a traceback
         finally:
-            for request in self._requests.values():
-                await self._call(request.close)
+            for name in list(self._requests):
+                await self._end(name)
 
     async def _serve(self) -> None:
         timeout_s: float | None = FIRST_MESSAGE_S
@@ -90,31 +99,40 @@ class Session:
                 if message["type"] == "websocket.disconnect":
                     return
                 text = message.get("text")
-                for name, event in self._protocol.receive_message(message["bytes"] if text is None else text):
-                    await self._apply(name, event)
+                await self._take(message["bytes"] if text is None else text)
             timeout_s = None
             await self._send_pending()
+
+    async def _take(self, data: str | bytes) -> None:
+        for name, event in self._protocol.receive_message(data):
+            await self._apply(name, event)
+        for name in self._requests.keys() - self._protocol.active:
+            await self._end(name)
 
     async def _apply(self, name: str | None, event: InputEvent) -> None:
         try:
             match event:
                 case Start():
-                    request = await self._call(_Request, self._engine, event)
-                    self._requests[name] = request
+                    # Known before it is opened, so that it is closed whatever happens meanwhile.
+                    request = self._requests[name] = _Request(event)
+                    await self._call(request.open, self._engine)
                     self._protocol.start_output(name, str(uuid.uuid4()), request.output_sample_rate)
                     await self._answer(name, request.header())
                 case Audio(audio):
-                    await self._answer(name, self._requests[name].feed(audio))
+                    # In slices, because a message may hold minutes, and this loop serves others too.
+                    for start in range(0, len(audio), SLICE_BYTES):
+                        if start:
+                            await asyncio.sleep(0)
+                        await self._answer(name, self._requests[name].feed(audio[start : start + SLICE_BYTES]))
                 case EndOfStream():
                     await self._answer(name, self._requests[name].flush())
-                    await self._end(name)
-        except (AudioError, EngineError) as error:
-            await self._fail(name, Failure(str(error), bad_input=isinstance(error, AudioError)))
         except WebSocketDisconnect:
             raise
+        except (AudioError, EngineError) as error:
+            self._protocol.send_event(name, Failure(str(error), bad_input=isinstance(error, AudioError)))
         except Exception:
             logger.exception("the engine failed")
-            await self._fail(name, Failure("internal error"))
+            self._protocol.send_event(name, Failure("internal error"))
 
     async def _answer(self, name: str | None, events: Iterator[OutputEvent]) -> None:
         if not self._engine.blocking:
@@ -126,18 +144,23 @@ class Session:
                 await self._send_pending()
         await self._send_pending()
 
-    async def _fail(self, name: str | None, failure: Failure) -> None:
-        self._protocol.send_event(name, failure)
-        await self._end(name)
-
     async def _end(self, name: str | None) -> None:
-        request = self._requests.pop(name, None)
-        if request is not None:
-            await self._call(request.close)
+        try:
+            await self._call(self._requests.pop(name).close)
+        except Exception:
+            logger.exception("the engine failed to close")
 
     async def _send_pending(self) -> None:
-        for message in self._protocol.messages_to_send():
-            await self._socket.send({"type": "websocket.send", "text": message})
+        messages = self._protocol.messages_to_send()
+        if not messages:
+            return
+        try:
+            async with asyncio.timeout(SEND_S):
+                for message in messages:
+                    await self._socket.send({"type": "websocket.send", "text": message})
+        except (TimeoutError, RuntimeError) as error:
+            # The client has taken nothing for long, or uvicorn has closed the connection on its own account.
+            raise WebSocketDisconnect(ABNORMAL_CLOSURE) from error
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         if not self._engine.blocking:
@@ -154,11 +177,17 @@ class Session:
 class _Request:
     """The way of one request's audio: wire format to the engine's PCM and back to the wire format."""
 
-    def __init__(self, engine: Engine, start: Start) -> None:
+    def __init__(self, start: Start) -> None:
         self.output_sample_rate = sample_rate(start.target_format) or CONTAINER_SAMPLE_RATE
-        self._session: EngineSession = engine.open(start, self.output_sample_rate)
-        self._decoder = Transcoder(start.source_format, f"pcm_{self._session.input_sample_rate}")
-        self._encoder = Transcoder(f"pcm_{self._session.output_sample_rate}", start.target_format, FRAME_MS)
+        self._start = start
+        self._has_input = False
+        self._session: EngineSession | None = None
+
+    def open(self, engine: Engine) -> None:
+        """Begin; raises EngineError if the engine cannot serve the request."""
+        session = self._session = engine.open(self._start, self.output_sample_rate)
+        self._decoder = Transcoder(self._start.source_format, f"pcm_{session.input_sample_rate}")
+        self._encoder = Transcoder(f"pcm_{session.output_sample_rate}", self._start.target_format, FRAME_MS)
 
     def header(self) -> Iterator[OutputEvent]:
         """Yield what stands before the first audio: the header of a container."""
@@ -166,19 +195,25 @@ class _Request:
 
     def feed(self, audio: bytes) -> Iterator[OutputEvent]:
         """Yield the answers to more input."""
+        assert self._session is not None
+        self._has_input = True
         for pcm in self._decoder.feed(audio):
             yield from self._encode(self._session.feed(pcm))
 
     def flush(self) -> Iterator[OutputEvent]:
         """Yield what is still owed at the end of the input, and then the end."""
-        for pcm in self._decoder.flush():
-            yield from self._encode(self._session.feed(pcm))
+        assert self._session is not None
+        if self._has_input:  # no input is no error, not even where a header would have been expected
+            for pcm in self._decoder.flush():
+                yield from self._encode(self._session.feed(pcm))
         yield from self._encode(self._session.flush())
         yield from map(Audio, self._encoder.flush())
         yield EndOfStream()
 
     def close(self) -> None:
-        self._session.close()
+        """Release the engine, if the request got as far as that."""
+        if self._session is not None:
+            self._session.close()
 
     def _encode(self, events: Iterator[Audio | Transcript]) -> Iterator[OutputEvent]:
         for event in events:
