@@ -120,6 +120,10 @@ class Peer:
                 self._websocket.events_received()
                 await self._flush()
 
+    async def take(self, most: int) -> int:
+        """Read some bytes, whatever they are; return how many."""
+        return len(await self._reader.read(most))
+
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidHeader, InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
@@ -71,7 +71,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, websocket: ClientProtocol, headers: Mapping[str, str], limits: Limits) -> None:
         self._websocket = websocket
-        # Built here, where what is wrong with a header can still be raised.
         self._request = websocket.connect()
         for name, value in headers.items():
             self._request.headers[name] = value
@@ -96,6 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         # Sending.
         self._room: asyncio.Future[None] | None = None
         self._send_deadline: float | None = None
+        self._unsent_bytes = 0
         # One timer watches all waits, so that a message costs no timer of its own.
         self._timer: asyncio.TimerHandle | None = None
         self._keepalive_timer: asyncio.TimerHandle | None = None
@@ -116,8 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush()
         while self._room is not None:
             if self._limits.send_s is not None and self._send_deadline is None:
-                self._send_deadline = self._loop.time() + self._limits.send_s
-                self._watch(self._send_deadline)
+                self._expect_sending(self._limits.send_s)
             await asyncio.shield(self._room)
             if self._gone.done():
                 raise self._end()
@@ -237,8 +236,10 @@ class Connection(asyncio.BufferedProtocol):
     async def open(self) -> None:
         """Wait for the end of the opening handshake."""
         await asyncio.shield(self._opened)
-        if self._websocket.handshake_exc is not None:
-            raise self._websocket.handshake_exc
+        error = self._websocket.handshake_exc
+        if error is not None:
+            # Older releases of websockets leave some errors of their HTTP parser as they are.
+            raise error if isinstance(error, InvalidHandshake | EOFError) else InvalidHandshake(str(error)) from error
         if self._limits.keepalive_s is not None and not self._gone.done():
             self._keepalive_timer = self._loop.call_later(self._limits.keepalive_s, self._keep_alive, None)
 
@@ -313,15 +314,30 @@ class Connection(asyncio.BufferedProtocol):
         receive, send = self._receive_deadline, self._send_deadline
         if receive is not None and receive <= now:
             self._give_up(f"nothing came from the server for {self._receive_wait_s:g} s")
-        elif send is not None and send <= now:
+        elif send is not None and send <= now and not self._has_sent_some():
             self._give_up(
                 f"the server took no data for {self._limits.send_s:g} s; if its output is not being read, "
                 "iterate the session while sending"
             )
         else:
-            pending = [deadline for deadline in (receive, send) if deadline is not None]
+            pending = [deadline for deadline in (receive, self._send_deadline) if deadline is not None]
             if pending:
                 self._watch(min(pending))
+
+    def _expect_sending(self, wait_s: float) -> None:
+        assert self._transport is not None
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._send_deadline = self._loop.time() + wait_s
+        self._watch(self._send_deadline)
+
+    def _has_sent_some(self) -> bool:
+        """Tell whether the peer has taken anything since the deadline was set; if so, set the next."""
+        assert self._transport is not None
+        assert self._limits.send_s is not None
+        if self._transport.get_write_buffer_size() >= self._unsent_bytes:
+            return False
+        self._expect_sending(self._limits.send_s)
+        return True
 
     def _keep_alive(self, pinged_at_s: float | None) -> None:
         interval_s = self._limits.keepalive_s
@@ -404,11 +420,11 @@ async def connect(
         max_size=limits.max_message_bytes,
         logger=_quiet_logger(),
     )
-    try:
-        connection = Connection(websocket, headers, limits)
-    except InvalidHeader as error:
-        # Its text holds the value, and so perhaps the key.
-        raise SessionClosed(f"expected a header that HTTP can carry, got another in {error.name}") from None
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            # The value stays untold, for it may be the key.
+            raise SessionClosed(f"expected a header of printable ASCII characters, got others in {name}")
+    connection = Connection(websocket, headers, limits)
     try:
         async with asyncio.timeout(limits.connect_s):
             await asyncio.get_running_loop().create_connection(
