@@ -12,8 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 ENGINES: Final = ("loopback", "local")
-READ_BYTES: Final = 65536
 MAX_PORT: Final = 65535
 
 
@@ -97,11 +95,12 @@ def _port(text: str) -> int:
 async def _translate(arguments: argparse.Namespace) -> None:
     api_key = arguments.api_key or os.environ.get(KEY_VARIABLE)
     embedded = arguments.url is None and not api_key
-    duration_s = _wav_duration_s(arguments.input)
+    speech = arguments.input.read_bytes()
+    duration_s = _wav_duration_s(speech)
     async with contextlib.AsyncExitStack() as stack:
         if embedded:
             sys.stderr.write(f"no --url and no key: translating offline, inside this program, to {arguments.to!r}\n")
-            base_url = f"{await stack.enter_async_context(_embedded_server())}/api/"
+            base_url = f"{await stack.enter_async_context(_import_serve()(_engine('local')))}/api/"
         else:
             base_url = arguments.url or wire.BASE_URL
         client = GradiumClient(base_url=base_url, api_key=api_key or "local")
@@ -112,7 +111,7 @@ async def _translate(arguments: argparse.Namespace) -> None:
                 "voice_id": arguments.voice or wire.DEFAULT_VOICES[arguments.to],
                 "json_config": {"target_language": arguments.to},
             },
-            _file_chunks(arguments.input),
+            speech,
             source_format="wav",
             realtime=not embedded if arguments.realtime is None else arguments.realtime,
         )
@@ -184,12 +183,6 @@ async def _serve(arguments: argparse.Namespace) -> None:
         await stop.wait()
 
 
-@asynccontextmanager
-async def _embedded_server() -> AsyncIterator[str]:
-    async with _import_serve()(_engine("local")) as address:
-        yield address
-
-
 def _import_serve() -> Callable[..., contextlib.AbstractAsyncContextManager[str]]:
     try:
         from speechwire.server import serve
@@ -208,24 +201,13 @@ def _engine(name: str) -> Engine:
     return LocalEngine()
 
 
-def _wav_duration_s(path: Path) -> float:
+def _wav_duration_s(wav: bytes) -> float:
     reader = WavReader()
-    num_bytes = sum(len(reader.feed(chunk)) for chunk in _read(path))
+    num_bytes = len(reader.feed(wav))
     reader.close()
     assert reader.num_channels is not None  # close has checked it
     assert reader.sample_rate is not None
     return num_bytes / (2 * reader.num_channels * reader.sample_rate)
-
-
-async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
-    for chunk in _read(path):
-        yield chunk
-        await asyncio.sleep(0)
-
-
-def _read(path: Path) -> Sequence[bytes]:
-    data = path.read_bytes()
-    return [data[start : start + READ_BYTES] for start in range(0, len(data), READ_BYTES)]
 
 
 if __name__ == "__main__":
