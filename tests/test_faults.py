@@ -401,7 +401,7 @@ async def source_whose_own_session_failed() -> AsyncIterator[bytes]:
         (lambda: ["text"], AudioError, "got str"),
         (lambda: [np.zeros(4, np.float64)], AudioError, "must be int16 or float32, got float64"),
         (lambda: [np.zeros((2, 2), np.int16)], AudioError, "must be 1-dimensional, got 2 dimensions"),
-        (lambda: [b"123"], AudioError, "1 byte left over"),
+        (lambda: [b"123"], AudioError, "expected whole samples of 2 bytes, got 3 bytes"),
         (lambda: "speech.wav", AudioError, "got str"),
         (lambda: 7, AudioError, "got int"),
     ],

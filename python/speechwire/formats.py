@@ -5,8 +5,11 @@ These are the names that `speechwire.codec.Transcoder` takes, with the rate writ
 
 from __future__ import annotations
 
-__all__ = ["bytes_per_sample", "bytes_per_second", "sample_rate"]
+from typing import Final
 
+__all__ = ["FRAME_MS", "bytes_per_sample", "bytes_per_second", "sample_rate"]
+
+FRAME_MS: Final = 80  # the frame that speech services advise
 _G711 = frozenset({"ulaw_8000", "mulaw_8000", "alaw_8000"})
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from speechwire.codec import FrameSlicer, Transcoder, pcm_from_float
 from speechwire.errors import AudioError
-from speechwire.formats import bytes_per_sample, bytes_per_second, sample_rate
+from speechwire.formats import FRAME_MS, bytes_per_sample, bytes_per_second
+from speechwire.formats import sample_rate as sample_rate_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AudioConverter", "Pacer", "is_array", "iterate_audio", "pace"]
 
-FRAME_MS: Final = 80  # the frame that speech services advise
 CONTAINER_CHUNK_BYTES: Final = 8192  # of a container, whose bytes do not tell how long they play
 _BYTES = (bytes, bytearray, memoryview)
 
@@ -51,11 +51,9 @@ class AudioConverter:
             source_format = f"pcm_{sample_rate}"
         self.source_format = source_format or target_format
         self.target_format = target_format
-        self._carry = b""
-        # G.711 has one byte a sample; what a container holds is its own affair.
-        self._whole_samples = not target_format.startswith("pcm")
+        # Also between equal raw formats, where it keeps samples whole; what a container holds is its own affair.
         self._transcoder: Transcoder | None = None
-        if self.source_format != target_format:
+        if self.source_format != target_format or sample_rate_of(target_format) is not None:
             self._transcoder = Transcoder(self.source_format, target_format)
 
     def feed(self, chunk: AudioChunk) -> bytes:
@@ -66,14 +64,7 @@ class AudioConverter:
                 is not PCM.
         """
         data = bytes(chunk) if isinstance(chunk, _BYTES) else self._array_bytes(chunk)
-        if self._transcoder is not None:
-            return b"".join(self._transcoder.feed(data))
-        if self._whole_samples:
-            return data
-        data = self._carry + data
-        end = len(data) & ~1
-        self._carry = data[end:]
-        return data[:end]
+        return data if self._transcoder is None else b"".join(self._transcoder.feed(data))
 
     def flush(self) -> bytes:
         """Return the tail that the conversion still holds; the converter is at its start again.
@@ -81,12 +72,7 @@ class AudioConverter:
         Raises:
             AudioError: The input ended within a sample.
         """
-        if self._transcoder is not None:
-            return b"".join(self._transcoder.flush())
-        left_over, self._carry = self._carry, b""
-        if left_over:
-            raise AudioError("expected whole samples of 2 bytes, got 1 byte left over at the end")
-        return b""
+        return b"" if self._transcoder is None else b"".join(self._transcoder.flush())
 
     def _array_bytes(self, chunk: Any) -> bytes:
         if not is_array(chunk):
@@ -131,7 +117,7 @@ async def iterate_audio(audio: AudioInput, audio_format: str) -> AsyncGenerator[
     Raises:
         AudioError: `audio` is none of bytes, a numpy array, or an iterable of these.
     """
-    num_samples = (sample_rate(audio_format) or 0) * FRAME_MS // 1000
+    num_samples = (sample_rate_of(audio_format) or 0) * FRAME_MS // 1000
     if isinstance(audio, _BYTES):
         step = num_samples * bytes_per_sample(audio_format) or CONTAINER_CHUNK_BYTES
         for chunk in _slices(memoryview(audio).cast("B"), step):

@@ -63,7 +63,7 @@ class S2s:
         self._connection: Connection | None = None
         self._failure: BaseException | None = None
         self._closed = False
-        self._broken = False
+        self.broken = False  # sending has failed: the connection is gone
 
     @property
     def client_req_id(self) -> str | None:
@@ -89,11 +89,6 @@ class S2s:
     def close_s(self) -> float:
         """Bound of closing, in seconds."""
         return self._client.limits.close_s
-
-    @property
-    def broken(self) -> bool:
-        """True if sending has failed: the connection is gone."""
-        return self._broken
 
     @property
     def ready(self) -> dict[str, Any] | None:
@@ -249,7 +244,7 @@ class S2s:
         try:
             await self._require_connection().send(message)
         except SessionError as error:
-            self._broken = True
+            self.broken = True
             raise self._annotate(error) from error.__cause__
 
     def _require_connection(self) -> Connection:

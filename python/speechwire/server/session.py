@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from speechwire.codec import Transcoder
 from speechwire.errors import AudioError
 from speechwire.events import Audio, EndOfStream, Failure, InputEvent, OutputEvent, Start, Transcript
-from speechwire.formats import sample_rate
+from speechwire.formats import FRAME_MS, sample_rate
 from speechwire.server.engines import Engine, EngineError, EngineSession
 
 __all__ = ["DialectProtocol", "Session"]
@@ -23,7 +23,6 @@ logger = logging.getLogger("speechwire.server")
 
 T = TypeVar("T")
 
-FRAME_MS: Final = 80
 SLICE_BYTES: Final = 16 * 1024  # of input at once; an 80 ms message has 7680 at most
 SEND_S: Final = 40.0  # how long a client may take nothing of its answers before it is given up
 ABNORMAL_CLOSURE: Final = 1006
