@@ -4,6 +4,7 @@
 //! little-endian PCM unless a name says otherwise. Every streaming type gives the same output for any cutting of its
 //! input.
 
+pub mod adpcm;
 pub mod error;
 pub mod format;
 pub mod g711;
