@@ -37,8 +37,9 @@ format: $(VENV)/.dev  ## format Rust and Python, apply the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-rust-test:  ## the core crate's tests; they need no Python
+rust-test:  ## the core crate's tests, with and without SIMD; they need no Python
 	cargo test --quiet -p speechwire-core
+	cargo test --quiet -p speechwire-core --lib --features portable
 
 fuzz:  ## every fuzz target for FUZZ_SECONDS
 	rust/core/fuzz/run $(FUZZ_SECONDS)

@@ -1,4 +1,4 @@
-"""Design the resampler's kernels and print them as the tables of `src/kernel.rs`.
+"""Design the resampler's kernels and print them as the tables of `src/resample/kernel.rs`.
 
 A kernel is an even function of continuous time with the support |t| < T/2, where t counts samples of the lower of the
 two rates. It is written as a cosine series, h(t) = c_0 + sum of c_k cos(2 pi k t / T), so that one short table serves
@@ -34,19 +34,25 @@ class Specification:
     """Up to `fine_edge`; from there it grows to `ripple_db`. Speech has its energy where the ripple is fine, and far
     from the transition band a fine ripple costs little."""
     fine_edge: float
-    tenth_db_edge: float
+    tenth_db_edge: float | None
+    """Where the gain is -0.1 dB at the lowest."""
     num_cosines: int
     slope: tuple[float, float, float]
     """How many dB better the stopband becomes between which two frequencies.
 
     The images of low frequencies, where most of the energy of speech is, lie around 2 lower Nyquists.
     """
+    end: float = 0.0
+    """The largest value at both ends. A small jump buys 1 dB, and costs the steeper fall behind the first images."""
 
 
+# The short ones are for rates around 22.05 kHz, where 94 and 46 samples take more than 2.0 and 1.0 ms.
 SPECIFICATIONS = (
     Specification("BALANCED", 94, 0.90, 1.00, 0.0193, 0.003, 0.6, 0.9055, num_cosines=90, slope=(30, 1.3, 1.8)),
     Specification("LOW_LATENCY", 46, 0.90, 1.10, 0.0193, 0.006, 0.6, 0.9055, num_cosines=46, slope=(30, 1.3, 1.8)),
-    Specification("HIGH", 160, 0.93, 1.00, 0.0097, 0.006, 0.6, 0.9315, num_cosines=120, slope=(12, 1.2, 1.8)),
+    Specification("BALANCED_SHORT", 88, 0.90, 1.00, 0.0197, 0.0097, 0.47, None, 88, (12, 1.9, 2.15), end=2.5e-5),
+    Specification("LOW_LATENCY_SHORT", 44, 0.90, 1.10, 0.0195, 0.008, 0.5, None, 44, (8, 1.6, 1.88), end=1.8e-5),
+    Specification("HIGH", 158, 0.93, 1.00, 0.0122, 0.006, 0.6, 0.9312, num_cosines=120, slope=(12, 1.2, 1.8)),
 )
 GRID_PER_LOBE = 12
 
@@ -65,7 +71,7 @@ def band(low: float, high: float, num_taps: int) -> Float:
 
 def design(spec: Specification) -> Float:
     """Return the coefficients with the smallest stopband that keep the passband ripple."""
-    far = 2 * (spec.num_cosines + 8) / spec.num_taps
+    far = 2 * (spec.num_cosines + 8) / spec.num_taps if spec.end == 0.0 else 10
     pass_grid = band(0, spec.passband, spec.num_taps)
     pass_matrix = spectrum(spec.num_taps, spec.num_cosines, pass_grid)
     # The solver works to an absolute tolerance, so the stopband is expressed in units near its own size.
@@ -73,18 +79,21 @@ def design(spec: Specification) -> Float:
     slope_db, slope_start, slope_stop = spec.slope
     scale_db = 120 + slope_db * np.clip((stop_grid - slope_start) / (slope_stop - slope_start), 0, 1)
     stop_matrix = spectrum(spec.num_taps, spec.num_cosines, stop_grid) * 10 ** (scale_db / 20)[:, None]
-    edge_matrix = spectrum(spec.num_taps, spec.num_cosines, np.array([spec.tenth_db_edge]))
+    edges = np.array([spec.tenth_db_edge] if spec.tenth_db_edge else [])
+    edge_matrix = spectrum(spec.num_taps, spec.num_cosines, edges)
     growth = np.clip((pass_grid - spec.fine_edge) / (spec.passband - spec.fine_edge), 0, 1)
     ripple = 10 ** (spec.fine_ripple_db * (spec.ripple_db / spec.fine_ripple_db) ** growth / 20) - 1
     direct = np.eye(1, spec.num_cosines)[0]
-    edge = (-1.0) ** np.arange(spec.num_cosines)
+    end = (-1.0) ** np.arange(spec.num_cosines)[None, :]
     zeros = np.zeros((len(pass_matrix), 1))
     ones = np.ones((len(stop_matrix), 1))
     rows = np.block(
         [
             [pass_matrix, zeros],
             [-pass_matrix, zeros],
-            [-edge_matrix, np.zeros((1, 1))],
+            [-edge_matrix, np.zeros((len(edges), 1))],
+            [end, np.zeros((1, 1))],
+            [-end, np.zeros((1, 1))],
             [stop_matrix, -ones],
             [-stop_matrix, -ones],
         ]
@@ -93,7 +102,8 @@ def design(spec: Specification) -> Float:
         [
             ripple + 1,
             ripple - 1,
-            [-(10 ** (-0.098 / 20))],
+            np.full(len(edges), -(10 ** (-0.098 / 20))),
+            [spec.end, spec.end],
             np.zeros(2 * len(stop_matrix)),
         ]
     )
@@ -103,9 +113,9 @@ def design(spec: Specification) -> Float:
         np.concatenate([np.zeros(spec.num_cosines), [1.0]]),
         A_ub=rows,
         b_ub=bound,
-        # The kernel ends at zero, so that its spectrum falls off, and has the gain 1 at zero frequency.
-        A_eq=np.stack([np.append(edge, 0.0), np.append(direct, 0.0)]),
-        b_eq=[0.0, 1.0],
+        # The kernel has the gain 1 at zero frequency.
+        A_eq=np.append(direct, 0.0)[None, :],
+        b_eq=[1.0],
         bounds=(None, None),
         method="highs-ds",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
@@ -117,10 +127,11 @@ def design(spec: Specification) -> Float:
 
 
 def kernel(coefficients: Float, num_taps: int, t: Float) -> Float:
-    """Evaluate the series inside its support."""
+    """Evaluate the series inside its support, and half of it where it ends."""
     k = np.arange(len(coefficients))
     values: Float = np.cos(2 * np.pi * np.outer(t, k) / num_taps) @ coefficients
-    return np.where(np.abs(t) < num_taps / 2, values, 0.0)
+    inside = np.abs(t) - num_taps / 2
+    return values * np.where(inside < 0, 1.0, np.where(inside == 0, 0.5, 0.0))
 
 
 def measure(spec: Specification, coefficients: Float, num_phases: int) -> tuple[float, float, float, float, float]:

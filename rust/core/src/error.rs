@@ -33,6 +33,16 @@ pub enum Error {
         /// How many are allowed.
         max_taps: u64,
     },
+    /// A ratio was to be varied that is fixed.
+    FixedRatio {
+        /// The deviation in parts per million.
+        ratio_ppm: f64,
+    },
+    /// A ratio was to be varied too far.
+    RatioPpm {
+        /// The deviation in parts per million.
+        ratio_ppm: f64,
+    },
     /// A frame of no bytes.
     FrameBytes,
     /// A frame duration that is not a whole number of samples.
@@ -97,6 +107,8 @@ impl Error {
             Self::PartialSample { .. }
             | Self::SampleRate { .. }
             | Self::RatePair { .. }
+            | Self::FixedRatio { .. }
+            | Self::RatioPpm { .. }
             | Self::FrameBytes
             | Self::FrameMs { .. }
             | Self::UnknownName { .. } => ErrorKind::Audio,
@@ -121,6 +133,13 @@ impl fmt::Display for Error {
                 "expected rates that need at most {max_taps} coefficients, got {num_taps} for {input_rate} to \
                  {output_rate} Hz"
             ),
+            Self::FixedRatio { ratio_ppm } => {
+                write!(f, "expected a resampler of variable ratio, got one of fixed ratio to vary by {ratio_ppm} ppm")
+            }
+            Self::RatioPpm { ratio_ppm } => {
+                let most = crate::resample::MAX_RATIO_PPM;
+                write!(f, "expected a deviation of -{most} to {most} ppm, got {ratio_ppm}")
+            }
             Self::FrameBytes => write!(f, "expected a frame of at least 1 byte, got 0"),
             Self::FrameMs { frame_ms, sample_rate } => {
                 let samples = frame_ms * f64::from(*sample_rate) / 1000.0;

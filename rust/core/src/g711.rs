@@ -4,18 +4,17 @@
 //! the segment search with the exponent of a float, which needs neither a table nor a branch: their time does not
 //! depend on the audio.
 
+use crate::simd::Backend;
+
 /// The mu-law code of a zero sample.
 pub const ULAW_SILENCE: u8 = 0xFF;
 /// The A-law code of a zero sample.
 pub const ALAW_SILENCE: u8 = 0xD5;
 
-/// Samples encoded together: as many as the compiler needs to do every step in vector registers.
-const BLOCK_SAMPLES: usize = 32;
-
-const ULAW_DECODE: [i16; 256] = decode_table(Law::Ulaw);
-const ALAW_DECODE: [i16; 256] = decode_table(Law::Alaw);
-const ULAW_TO_ALAW: [u8; 256] = transcode_table(Law::Ulaw, Law::Alaw);
-const ALAW_TO_ULAW: [u8; 256] = transcode_table(Law::Alaw, Law::Ulaw);
+static ULAW_DECODE: [i16; 256] = build_decode_table(Law::Ulaw);
+static ALAW_DECODE: [i16; 256] = build_decode_table(Law::Alaw);
+static ULAW_TO_ALAW: [u8; 256] = transcode_table(Law::Ulaw, Law::Alaw);
+static ALAW_TO_ULAW: [u8; 256] = transcode_table(Law::Alaw, Law::Ulaw);
 
 /// One of the two companding laws of G.711.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +28,14 @@ pub enum Law {
 /// Return the top 11 value bits of a positive integer as a float: exponent and 4 bits of mantissa.
 ///
 /// For a number in 2^e..2^(e+1) this is (e << 4 | next 4 bits), which is the segment search of both laws.
-#[inline]
+#[inline(always)]
 const fn segment(magnitude: i32, first_exponent: i32) -> i32 {
     ((magnitude as f32).to_bits() >> 19) as i32 - ((127 + first_exponent) << 4)
 }
 
 /// Return the mu-law code of a 16-bit sample.
-#[inline]
-const fn ulaw_code(sample: i32) -> i32 {
+#[inline(always)]
+pub(crate) const fn ulaw_code(sample: i32) -> i32 {
     let sign = sample >> 31;
     // G.711, table 2a: 14-bit magnitudes, biased by 33 so that every segment starts at a power of two.
     let biased = ((sample ^ sign) >> 2) + 33;
@@ -46,8 +45,8 @@ const fn ulaw_code(sample: i32) -> i32 {
 }
 
 /// Return the A-law code of a 16-bit sample.
-#[inline]
-const fn alaw_code(sample: i32) -> i32 {
+#[inline(always)]
+pub(crate) const fn alaw_code(sample: i32) -> i32 {
     let sign = sample >> 31;
     // G.711, table 1a: 12-bit magnitudes, the first two segments are linear.
     let magnitude = (sample ^ sign) >> 4;
@@ -70,7 +69,7 @@ const fn alaw_decode_code(code: u8) -> i16 {
     if inverted & 0x80 == 0 { -magnitude } else { magnitude }
 }
 
-const fn decode_table(law: Law) -> [i16; 256] {
+const fn build_decode_table(law: Law) -> [i16; 256] {
     let mut table = [0; 256];
     let mut code = 0;
     while code < 256 {
@@ -83,8 +82,16 @@ const fn decode_table(law: Law) -> [i16; 256] {
     table
 }
 
+/// Return the sample of every code.
+pub(crate) fn decode_table(law: Law) -> &'static [i16; 256] {
+    match law {
+        Law::Ulaw => &ULAW_DECODE,
+        Law::Alaw => &ALAW_DECODE,
+    }
+}
+
 const fn transcode_table(from: Law, to: Law) -> [u8; 256] {
-    let decoded = decode_table(from);
+    let decoded = build_decode_table(from);
     let mut table = [0; 256];
     let mut code = 0;
     while code < 256 {
@@ -99,34 +106,12 @@ const fn transcode_table(from: Law, to: Law) -> [u8; 256] {
 
 /// Encode PCM; `codes` must be half as long as `pcm`.
 pub fn encode_into(law: Law, pcm: &[u8], codes: &mut [u8]) {
-    match law {
-        Law::Ulaw => encode_blocks(pcm, codes, ulaw_code),
-        Law::Alaw => encode_blocks(pcm, codes, alaw_code),
-    }
-}
-
-#[inline]
-fn encode_blocks(pcm: &[u8], codes: &mut [u8], code_of: impl Fn(i32) -> i32) {
-    let (sample_blocks, samples) = pcm.as_chunks::<2>().0.as_chunks::<BLOCK_SAMPLES>();
-    let (code_blocks, last_codes) = codes.as_chunks_mut::<BLOCK_SAMPLES>();
-    for (codes, samples) in code_blocks.iter_mut().zip(sample_blocks) {
-        let block = samples.map(|sample| code_of(i32::from(i16::from_le_bytes(sample))));
-        *codes = block.map(|code| code as u8);
-    }
-    for (code, sample) in last_codes.iter_mut().zip(samples) {
-        *code = code_of(i32::from(i16::from_le_bytes(*sample))) as u8;
-    }
+    Backend::detect().g711_encode(law, pcm, codes);
 }
 
 /// Decode to PCM; `pcm` must be twice as long as `codes`.
 pub fn decode_into(law: Law, codes: &[u8], pcm: &mut [u8]) {
-    let table = match law {
-        Law::Ulaw => &ULAW_DECODE,
-        Law::Alaw => &ALAW_DECODE,
-    };
-    for (sample, code) in pcm.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
-        *sample = table[usize::from(*code)].to_le_bytes();
-    }
+    Backend::detect().g711_decode(law, codes, pcm);
 }
 
 /// Convert codes of one law to the other by value; `output` must be as long as `codes`.
@@ -189,19 +174,6 @@ mod tests {
     fn silence_constants_are_the_codes_of_zero() {
         assert_eq!(ulaw_code(0), i32::from(ULAW_SILENCE));
         assert_eq!(alaw_code(0), i32::from(ALAW_SILENCE));
-    }
-
-    #[test]
-    fn blocks_and_the_rest_are_encoded_alike() {
-        let pcm: Vec<u8> = (i16::MIN..=i16::MAX).flat_map(i16::to_le_bytes).collect();
-        for (law, code_of) in [(Law::Ulaw, ulaw_code as fn(i32) -> i32), (Law::Alaw, alaw_code)] {
-            for num_skipped in 0..BLOCK_SAMPLES {
-                let mut codes = vec![0; 65536 - num_skipped];
-                encode_into(law, &pcm[num_skipped * 2..], &mut codes);
-                let expected = (i16::MIN..=i16::MAX).skip(num_skipped).map(|sample| code_of(i32::from(sample)) as u8);
-                assert!(expected.eq(codes), "{law:?} {num_skipped}");
-            }
-        }
     }
 
     #[test]

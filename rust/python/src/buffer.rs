@@ -4,6 +4,7 @@
 
 use crate::error::audio_error;
 use pyo3::buffer::{Element, PyBuffer};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyModule, PyType};
@@ -13,6 +14,8 @@ const DETACH_BYTES: usize = 64 * 1024;
 
 static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static FROMBUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static INT16: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static FLOAT32: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// What the items of a buffer may be, besides bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,18 +54,8 @@ impl<'a> Input<'a> {
         if let Ok(bytes) = PyBuffer::<u8>::get(object) {
             return copy(py, &bytes, |byte| [byte]).map(Self::Copied);
         }
-        match item {
-            Item::S16 => {
-                if let Ok(samples) = PyBuffer::<i16>::get(object) {
-                    return copy(py, &samples, i16::to_le_bytes).map(Self::Copied);
-                }
-            }
-            Item::F32 => {
-                if let Ok(samples) = PyBuffer::<f32>::get(object) {
-                    return copy(py, &samples, f32::to_le_bytes).map(Self::Copied);
-                }
-            }
-            Item::Byte => {}
+        if let Some(samples) = copy_samples(object, item) {
+            return samples.map(Self::Copied);
         }
         // An object without a buffer is a TypeError, as it is everywhere in Python.
         let view = PyMemoryView::from(object)?;
@@ -83,6 +76,16 @@ impl<'a> Input<'a> {
 
     pub fn len(&self) -> usize {
         self.as_slice().len()
+    }
+}
+
+/// Copy the bytes of a buffer of the wider items, None if it is none.
+fn copy_samples(object: &Bound<'_, PyAny>, item: Item) -> Option<PyResult<Vec<u8>>> {
+    let py = object.py();
+    match item {
+        Item::Byte => None,
+        Item::S16 => PyBuffer::<i16>::get(object).ok().map(|samples| copy(py, &samples, i16::to_le_bytes)),
+        Item::F32 => PyBuffer::<f32>::get(object).ok().map(|samples| copy(py, &samples, f32::to_le_bytes)),
     }
 }
 
@@ -160,20 +163,38 @@ fn is_array(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.is_instance(NDARRAY.import(py, "numpy", "ndarray")?)
 }
 
-/// The dtype and the samples of a numpy array, or None if the object is something else.
-///
-/// The array has to be one-dimensional and of the type of `item`.
-pub fn array_input<'py>(object: &Bound<'py, PyAny>, item: Item) -> PyResult<Option<Bound<'py, PyAny>>> {
-    if object.is_instance_of::<PyBytes>() || !is_array(object)? {
-        return Ok(None);
+/// A numpy array, to be answered with one of the same dtype.
+pub struct Array<'py> {
+    pub dtype: Bound<'py, PyAny>,
+    pub samples: Vec<u8>,
+}
+
+impl<'py> Array<'py> {
+    /// Take the samples of a one-dimensional array of `item`; None if the object is no array.
+    pub fn new(object: &Bound<'py, PyAny>, item: Item) -> PyResult<Option<Self>> {
+        if object.is_instance_of::<PyBytes>() || !is_array(object)? {
+            return Ok(None);
+        }
+        let py = object.py();
+        let dtype = object.getattr(intern!(py, "dtype"))?;
+        let num_dimensions = object.getattr(intern!(py, "ndim"))?.extract::<usize>()?;
+        let expected = match item {
+            Item::F32 => FLOAT32.get_or_try_init(py, || new_dtype(py, item))?,
+            _ => INT16.get_or_try_init(py, || new_dtype(py, item))?,
+        };
+        if num_dimensions == 1
+            && (dtype.is(expected) || dtype.eq(expected)?)
+            && let Some(samples) = copy_samples(object, item)
+        {
+            return samples.map(|samples| Some(Self { dtype, samples }));
+        }
+        let text = format!("expected a 1-d array of {}, got a {num_dimensions}-d array of {dtype}", item.name());
+        Err(audio_error(py, text))
     }
-    let dtype = object.getattr("dtype")?;
-    let (name, num_dimensions) = (dtype.str()?.to_string(), object.getattr("ndim")?.extract::<usize>()?);
-    if name != item.name() || num_dimensions != 1 {
-        let text = format!("expected a 1-d array of {}, got a {num_dimensions}-d array of {name}", item.name());
-        return Err(audio_error(object.py(), text));
-    }
-    Ok(Some(dtype))
+}
+
+fn new_dtype(py: Python<'_>, item: Item) -> PyResult<Py<PyAny>> {
+    Ok(PyModule::import(py, "numpy")?.getattr("dtype")?.call1((item.name(),))?.unbind())
 }
 
 /// Return a new numpy array of `dtype` whose bytes `fill` writes from `num_input_bytes` bytes.

@@ -12,8 +12,9 @@ mod wav;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use speechwire_core::Backend;
 
-/// Tell what was built: version, profile, target and the CPU features in use.
+/// Tell what was built: version, profile, target, the CPU features and the kernels in use.
 #[pyfunction]
 fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
@@ -21,6 +22,7 @@ fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     info.set_item("target", format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS))?;
     info.set_item("cpu_features", cpu_features())?;
+    info.set_item("simd", Backend::detect().name())?;
     Ok(info)
 }
 
@@ -32,6 +34,7 @@ fn cpu_features() -> Vec<&'static str> {
         ("ssse3", std::arch::is_x86_feature_detected!("ssse3")),
         ("sse4.1", std::arch::is_x86_feature_detected!("sse4.1")),
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
     ];
     detected.iter().filter(|(_, is_present)| *is_present).map(|(name, _)| *name).collect()
 }

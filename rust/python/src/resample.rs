@@ -1,6 +1,6 @@
 //! Resampling of buffers and numpy arrays.
 
-use crate::buffer::{Input, Item, array_input, detached, new_array, new_bytes};
+use crate::buffer::{Array, Input, Item, detached, new_array, new_bytes};
 use crate::error::CoreError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -29,12 +29,18 @@ pub struct Resampler {
 #[pymethods]
 impl Resampler {
     #[new]
-    #[pyo3(signature = (input_rate, output_rate, *, quality = "balanced", sample_format = "s16"))]
-    fn new(input_rate: i64, output_rate: i64, quality: &str, sample_format: &str) -> Result<Self, CoreError> {
+    #[pyo3(signature = (input_rate, output_rate, *, quality = "balanced", sample_format = "s16", variable = false))]
+    fn new(
+        input_rate: i64,
+        output_rate: i64,
+        quality: &str,
+        sample_format: &str,
+        variable: bool,
+    ) -> Result<Self, CoreError> {
         let (quality, sample_format) = (Quality::parse(quality)?, SampleFormat::parse(sample_format)?);
         let (input_rate, output_rate) = (narrow_rate(input_rate)?, narrow_rate(output_rate)?);
-        let resampler = speechwire_core::Resampler::new(input_rate, output_rate, quality, sample_format)?;
-        Ok(Self { resampler, dtype: None })
+        let build = if variable { speechwire_core::Resampler::new_variable } else { speechwire_core::Resampler::new };
+        Ok(Self { resampler: build(input_rate, output_rate, quality, sample_format)?, dtype: None })
     }
 
     /// The rate of the input in Hz.
@@ -47,6 +53,18 @@ impl Resampler {
     #[getter]
     fn output_rate(&self) -> u32 {
         self.resampler.output_rate()
+    }
+
+    /// How many more outputs per input there are than the rates say, in parts per million.
+    #[getter]
+    fn ratio_ppm(&self) -> f64 {
+        self.resampler.ratio_ppm()
+    }
+
+    /// Vary the ratio from the next output on.
+    #[setter]
+    fn set_ratio_ppm(&mut self, ratio_ppm: f64) -> Result<(), CoreError> {
+        Ok(self.resampler.set_ratio_ppm(ratio_ppm)?)
     }
 
     /// The delay in output samples.
@@ -65,16 +83,19 @@ impl Resampler {
     #[pyo3(signature = (chunk, /))]
     fn feed<'py>(&mut self, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let item = item_of(self.resampler.sample_format());
-        let dtype = array_input(chunk, item)?;
+        if let Some(Array { dtype, samples }) = Array::new(chunk, item)? {
+            let num_bytes = self.resampler.output_bytes(samples.len());
+            self.dtype = Some(dtype.clone().unbind());
+            return new_array(&dtype, num_bytes, samples.len(), |output| self.resampler.feed_into(&samples, output));
+        }
         let input = Input::new(chunk, item)?;
         let samples = input.as_slice();
         let num_bytes = self.resampler.output_bytes(samples.len());
-        self.dtype = dtype.clone().map(Bound::unbind);
-        let fill = |output: &mut [u8]| self.resampler.feed_into(samples, output);
-        match dtype {
-            Some(dtype) => new_array(&dtype, num_bytes, samples.len(), fill),
-            None => new_bytes(chunk.py(), num_bytes, samples.len(), fill).map(Bound::into_any),
-        }
+        self.dtype = None;
+        let output = new_bytes(chunk.py(), num_bytes, samples.len(), |output| {
+            self.resampler.feed_into(samples, output);
+        })?;
+        Ok(output.into_any())
     }
 
     /// Return the outputs that the delay still holds and start a new stream.
@@ -106,8 +127,10 @@ pub fn resample<'py>(
     let quality = Quality::parse(quality).map_err(CoreError::from)?;
     let sample_format = SampleFormat::parse(sample_format).map_err(CoreError::from)?;
     let (input_rate, output_rate) = (narrow_rate(input_rate)?, narrow_rate(output_rate)?);
-    let dtype = array_input(pcm, item_of(sample_format))?;
-    let input = Input::new(pcm, item_of(sample_format))?;
+    let (dtype, input) = match Array::new(pcm, item_of(sample_format))? {
+        Some(Array { dtype, samples }) => (Some(dtype), Input::Copied(samples)),
+        None => (None, Input::new(pcm, item_of(sample_format))?),
+    };
     let samples = input.as_slice();
     let output = detached(pcm.py(), samples.len(), || {
         speechwire_core::resample::resample(samples, input_rate, output_rate, quality, sample_format)

@@ -1,0 +1,169 @@
+//! AVX2 and FMA, which every x86-64 CPU of level v3 has.
+
+use super::{Row, portable};
+use crate::g711::Law;
+use std::arch::x86_64::{
+    __m256, __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_ps, _mm256_and_si256, _mm256_cmpgt_epi16,
+    _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mullo_epi16, _mm256_or_si256,
+    _mm256_permute2f128_ps, _mm256_set_epi64x, _mm256_set1_epi16, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
+};
+
+const LANES: usize = portable::LANES;
+/// Windows that share the loads of the row, one register each.
+const WINDOWS: usize = 8;
+/// Codes decoded together.
+const BLOCK_CODES: usize = 16;
+
+#[target_feature(enable = "avx2,fma")]
+pub fn convolve<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, window_step: usize, output: &mut [f32]) {
+    let num_rows = rows.len();
+    let (fewest_windows, num_longer) = (output.len() / num_rows, output.len() % num_rows);
+    for (first, (row, samples)) in rows.enumerate().take(output.len()) {
+        let mut num_windows = fewest_windows + usize::from(first < num_longer);
+        let (mut samples, mut output) = (samples, &mut output[first..]);
+        while num_windows > WINDOWS {
+            dot_products::<WINDOWS>(row, samples, window_step, output, num_rows);
+            num_windows -= WINDOWS;
+            samples = &samples[WINDOWS * window_step..];
+            output = &mut output[WINDOWS * num_rows..];
+        }
+        match num_windows {
+            1 => dot_products::<1>(row, samples, window_step, output, num_rows),
+            2 => dot_products::<2>(row, samples, window_step, output, num_rows),
+            3 => dot_products::<3>(row, samples, window_step, output, num_rows),
+            4 => dot_products::<4>(row, samples, window_step, output, num_rows),
+            5 => dot_products::<5>(row, samples, window_step, output, num_rows),
+            6 => dot_products::<6>(row, samples, window_step, output, num_rows),
+            7 => dot_products::<7>(row, samples, window_step, output, num_rows),
+            _ => dot_products::<WINDOWS>(row, samples, window_step, output, num_rows),
+        }
+    }
+}
+
+/// Write the dot products of the first `N` windows, `output_step` places apart.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn dot_products<const N: usize>(
+    row: &[f32],
+    samples: &[f32],
+    window_step: usize,
+    output: &mut [f32],
+    output_step: usize,
+) {
+    assert!(row.len().is_multiple_of(LANES) && samples.len() >= (N - 1) * window_step + row.len());
+    let mut sums = [_mm256_setzero_ps(); WINDOWS];
+    for start in (0..row.len()).step_by(LANES) {
+        // SAFETY: `start` + LANES is at most the length of the row, which is a multiple of LANES.
+        let taps = unsafe { _mm256_loadu_ps(row.as_ptr().add(start)) };
+        for (window, sum) in sums.iter_mut().enumerate().take(N) {
+            // SAFETY: the last window, (N - 1) * `window_step` samples on, holds as many samples as the row has taps.
+            let window = unsafe { _mm256_loadu_ps(samples.as_ptr().add(window * window_step + start)) };
+            *sum = _mm256_fmadd_ps(taps, window, *sum);
+        }
+    }
+    let mut products = [0.0; WINDOWS];
+    // SAFETY: there is room for WINDOWS = 8 floats.
+    unsafe { _mm256_storeu_ps(products.as_mut_ptr(), sums_of_lanes(sums)) };
+    for (window, product) in products.into_iter().enumerate().take(N) {
+        output[window * output_step] = product;
+    }
+}
+
+/// Add the lanes of every register in pairs: lane k of the result is the sum over register k.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn sums_of_lanes(s: [__m256; WINDOWS]) -> __m256 {
+    // Lanes i and i + 4 of two registers, one register in each half of the result.
+    let fold = |low: __m256, high: __m256| {
+        let firsts = _mm256_permute2f128_ps::<0x20>(low, high);
+        _mm256_add_ps(firsts, _mm256_permute2f128_ps::<0x31>(low, high))
+    };
+    // Then lanes i and i + 2 within each half, of two registers in turn.
+    let interleave = |a: __m256, b: __m256| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let even = interleave(fold(s[0], s[4]), fold(s[1], s[5]));
+    let odd = interleave(fold(s[2], s[6]), fold(s[3], s[7]));
+    _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(even, odd), _mm256_shuffle_ps::<0b11_10_11_10>(even, odd))
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn units_from_pcm(pcm: &[u8], units: &mut [f32]) {
+    portable::units_from_pcm(pcm, units);
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn pcm_from_units(units: &[f32], pcm: &mut [u8]) {
+    portable::pcm_from_units(units, pcm);
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn g711_encode(law: Law, pcm: &[u8], codes: &mut [u8]) {
+    portable::g711_encode(law, pcm, codes);
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn g711_decode(law: Law, codes: &[u8], pcm: &mut [u8]) {
+    match law {
+        Law::Ulaw => decode_blocks(law, codes, pcm, |codes| ulaw_samples(codes)),
+        Law::Alaw => decode_blocks(law, codes, pcm, |codes| alaw_samples(codes)),
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn decode_blocks(law: Law, codes: &[u8], pcm: &mut [u8], samples_of: impl Fn(__m256i) -> __m256i) {
+    let (code_blocks, codes) = codes.as_chunks::<BLOCK_CODES>();
+    let (pcm_blocks, pcm) = pcm.as_chunks_mut::<{ BLOCK_CODES * 2 }>();
+    for (pcm, codes) in pcm_blocks.iter_mut().zip(code_blocks) {
+        // SAFETY: the block holds 16 bytes.
+        let codes = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(codes.as_ptr().cast()) });
+        // SAFETY: the block holds 32 bytes.
+        unsafe { _mm256_storeu_si256(pcm.as_mut_ptr().cast(), samples_of(codes)) };
+    }
+    portable::g711_decode(law, codes, pcm);
+}
+
+/// Look up the byte of a segment number, 0 to 7, in the lower half of each 16-bit lane.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn by_segment(values: [u8; 8], segments: __m256i) -> __m256i {
+    let values = i64::from_le_bytes(values);
+    // The upper byte of each lane has index 0; it is cleared afterwards.
+    let found = _mm256_shuffle_epi8(_mm256_set_epi64x(0, values, 0, values), segments);
+    _mm256_and_si256(found, _mm256_set1_epi16(0xFF))
+}
+
+/// Negate the magnitudes whose code has no sign bit, as both laws ask for.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn with_sign(magnitudes: __m256i, codes: __m256i) -> __m256i {
+    let is_negative = _mm256_cmpgt_epi16(_mm256_set1_epi16(0x80), codes);
+    _mm256_sub_epi16(_mm256_xor_si256(magnitudes, is_negative), is_negative)
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn ulaw_samples(codes: __m256i) -> __m256i {
+    let bias = _mm256_set1_epi16(0x84);
+    let inverted = _mm256_xor_si256(codes, _mm256_set1_epi16(0xFF));
+    let segments = _mm256_and_si256(_mm256_srli_epi16::<4>(inverted), _mm256_set1_epi16(7));
+    let steps = _mm256_and_si256(inverted, _mm256_set1_epi16(15));
+    let scales = by_segment([1, 2, 4, 8, 16, 32, 64, 128], segments);
+    let magnitudes = _mm256_mullo_epi16(_mm256_add_epi16(_mm256_slli_epi16::<3>(steps), bias), scales);
+    with_sign(_mm256_sub_epi16(magnitudes, bias), codes)
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn alaw_samples(codes: __m256i) -> __m256i {
+    let inverted = _mm256_xor_si256(codes, _mm256_set1_epi16(0x55));
+    let segments = _mm256_and_si256(_mm256_srli_epi16::<4>(inverted), _mm256_set1_epi16(7));
+    let steps = _mm256_and_si256(inverted, _mm256_set1_epi16(15));
+    // The first two segments have the same step; from the second on the leading one is added.
+    let scales = by_segment([1, 1, 2, 4, 8, 16, 32, 64], segments);
+    let is_upper = _mm256_cmpgt_epi16(segments, _mm256_setzero_si256());
+    let leading = _mm256_or_si256(_mm256_and_si256(is_upper, _mm256_set1_epi16(0x100)), _mm256_set1_epi16(8));
+    let magnitudes = _mm256_mullo_epi16(_mm256_add_epi16(_mm256_slli_epi16::<4>(steps), leading), scales);
+    with_sign(magnitudes, codes)
+}

@@ -1,0 +1,115 @@
+//! The reference, in the instructions that every CPU of the architecture has.
+//!
+//! The bodies are generic over `FUSED` and inlined into the files of the wider sets where the compiler vectorises them
+//! as well as a hand could.
+
+use super::Row;
+use crate::g711::{self, Law};
+use crate::pcm;
+
+pub const LANES: usize = 8;
+
+/// Windows worked on together: more of them do not fit in the registers of the baseline.
+const WINDOWS: usize = 2;
+/// Samples encoded together: as many as the compiler needs to do every step in vector registers.
+const BLOCK_SAMPLES: usize = 32;
+
+pub fn convolve<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, window_step: usize, output: &mut [f32]) {
+    convolve_lanes::<false>(rows, window_step, output);
+}
+
+/// The order of the additions, which every other file keeps: one sum per lane over the row, then the lanes in pairs.
+#[inline(always)]
+pub fn convolve_lanes<'a, const FUSED: bool>(
+    rows: impl ExactSizeIterator<Item = Row<'a>>,
+    window_step: usize,
+    output: &mut [f32],
+) {
+    let num_rows = rows.len();
+    for (first, (row, samples)) in rows.enumerate().take(output.len()) {
+        let num_windows = (output.len() - first).div_ceil(num_rows);
+        let mut outputs = output[first..].iter_mut().step_by(num_rows);
+        for window in (0..num_windows).step_by(WINDOWS) {
+            // The last window stands in for one that is not there.
+            let windows: [_; WINDOWS] = std::array::from_fn(|index| {
+                let start = (window + index).min(num_windows - 1) * window_step;
+                samples[start..start + row.len()].as_chunks::<LANES>().0
+            });
+            let sums = lane_sums::<FUSED>(row.as_chunks::<LANES>().0, windows);
+            for (output, sums) in outputs.by_ref().take(WINDOWS).zip(&sums) {
+                *output = sum_of_lanes(sums);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn lane_sums<const FUSED: bool>(row: &[[f32; LANES]], windows: [&[[f32; LANES]]; WINDOWS]) -> [[f32; LANES]; WINDOWS] {
+    let mut sums = [[0.0; LANES]; WINDOWS];
+    for (index, taps) in row.iter().enumerate() {
+        for (sums, samples) in sums.iter_mut().zip(windows) {
+            for lane in 0..LANES {
+                let sum = &mut sums[lane];
+                let (tap, sample) = (taps[lane], samples[index][lane]);
+                *sum = if FUSED { tap.mul_add(sample, *sum) } else { tap * sample + *sum };
+            }
+        }
+    }
+    sums
+}
+
+/// Add the lanes in pairs.
+#[inline(always)]
+fn sum_of_lanes(sums: &[f32; LANES]) -> f32 {
+    let mut sums = *sums;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}
+
+#[inline(always)]
+pub fn units_from_pcm(pcm: &[u8], units: &mut [f32]) {
+    for (unit, sample) in units.iter_mut().zip(pcm.as_chunks::<2>().0) {
+        *unit = f32::from(i16::from_le_bytes(*sample));
+    }
+}
+
+#[inline(always)]
+pub fn pcm_from_units(units: &[f32], pcm: &mut [u8]) {
+    for (sample, unit) in pcm.as_chunks_mut::<2>().0.iter_mut().zip(units) {
+        *sample = pcm::sample_from_units(*unit).to_le_bytes();
+    }
+}
+
+#[inline(always)]
+pub fn g711_encode(law: Law, pcm: &[u8], codes: &mut [u8]) {
+    match law {
+        Law::Ulaw => encode_blocks(pcm, codes, g711::ulaw_code),
+        Law::Alaw => encode_blocks(pcm, codes, g711::alaw_code),
+    }
+}
+
+#[inline(always)]
+fn encode_blocks(pcm: &[u8], codes: &mut [u8], code_of: impl Fn(i32) -> i32) {
+    let (sample_blocks, samples) = pcm.as_chunks::<2>().0.as_chunks::<BLOCK_SAMPLES>();
+    let (code_blocks, last_codes) = codes.as_chunks_mut::<BLOCK_SAMPLES>();
+    for (codes, samples) in code_blocks.iter_mut().zip(sample_blocks) {
+        let block = samples.map(|sample| code_of(i32::from(i16::from_le_bytes(sample))));
+        *codes = block.map(|code| code as u8);
+    }
+    for (code, sample) in last_codes.iter_mut().zip(samples) {
+        *code = code_of(i32::from(i16::from_le_bytes(*sample))) as u8;
+    }
+}
+
+pub fn g711_decode(law: Law, codes: &[u8], pcm: &mut [u8]) {
+    let table = g711::decode_table(law);
+    for (sample, code) in pcm.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
+        *sample = table[usize::from(*code)].to_le_bytes();
+    }
+}
