@@ -1,77 +1,15 @@
-//! RIFF/WAVE, read and written as a stream.
-//!
-//! The layout follows Microsoft's "Multimedia Programming Interface and Data Specifications 1.0" and the description
-//! of `WAVE_FORMAT_EXTENSIBLE`. Nothing is allocated from a length that the stream only claims.
+//! Reading.
 
-use crate::resample::check_sample_rate;
-use crate::{Error, Result, g711, pcm};
+use super::layout::{Layout, parse_layout};
+use super::samples::decode;
+use super::{container, u32_at};
+use crate::{Error, Result};
 
-/// A size of a stream whose length is not known when its header is written.
-const UNKNOWN_SIZE: u32 = u32::MAX;
 /// From here on a declared size is taken for a placeholder: programs that write to a pipe put there what is left of 2
 /// or 4 GiB behind some header.
 const PLACEHOLDER_SIZE: u32 = 0x7fff_0000;
-/// The size of the header that [`WavWriter`] writes.
-pub const HEADER_BYTES: usize = 44;
 /// Longest "fmt " RIFF chunk that is read; the extensible one has 40 bytes.
 const MAX_FORMAT_BYTES: u32 = 1024;
-/// What follows the format tag in the identifier of a `WAVE_FORMAT_EXTENSIBLE` sub-format.
-const SUB_FORMAT_TAIL: [u8; 14] = [0x00, 0x00, 0x00, 0x00, 0x10, 0x00, 0x80, 0x00, 0x00, 0xAA, 0x00, 0x38, 0x9B, 0x71];
-
-const FORMAT_PCM: u16 = 1;
-const FORMAT_FLOAT: u16 = 3;
-const FORMAT_ALAW: u16 = 6;
-const FORMAT_ULAW: u16 = 7;
-const FORMAT_EXTENSIBLE: u16 = 0xFFFE;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    U8,
-    S16,
-    S24,
-    S32,
-    F32,
-    F64,
-    Ulaw,
-    Alaw,
-}
-
-impl Encoding {
-    fn of(format_tag: u16, bits_per_sample: u16) -> Result<Self> {
-        match (format_tag, bits_per_sample) {
-            (FORMAT_PCM, 8) => Ok(Self::U8),
-            (FORMAT_PCM, 16) => Ok(Self::S16),
-            (FORMAT_PCM, 24) => Ok(Self::S24),
-            (FORMAT_PCM, 32) => Ok(Self::S32),
-            (FORMAT_FLOAT, 32) => Ok(Self::F32),
-            (FORMAT_FLOAT, 64) => Ok(Self::F64),
-            (FORMAT_ULAW, 8) => Ok(Self::Ulaw),
-            (FORMAT_ALAW, 8) => Ok(Self::Alaw),
-            _ => Err(container(
-                "PCM of 8, 16, 24 or 32 bits, float of 32 or 64 bits, mu-law or A-law of 8 bits",
-                format!("format {format_tag:#06x} of {bits_per_sample} bits"),
-            )),
-        }
-    }
-
-    fn sample_bytes(self) -> usize {
-        match self {
-            Self::U8 | Self::Ulaw | Self::Alaw => 1,
-            Self::S16 => 2,
-            Self::S24 => 3,
-            Self::S32 | Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    encoding: Encoding,
-    sample_rate: u32,
-    num_channels: u16,
-    sample_frame_bytes: usize,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -287,85 +225,6 @@ impl WavReader {
     }
 }
 
-/// Writes a WAV stream of 16-bit PCM: the header with the first chunk, then the chunks as they are.
-#[derive(Clone, Debug)]
-pub struct WavWriter {
-    sample_rate: u32,
-    num_channels: u16,
-    data_bytes: Option<u32>,
-    num_written: u64,
-    is_header_sent: bool,
-}
-
-impl WavWriter {
-    /// Create a writer; without `data_bytes` the header says that the length is not known.
-    pub fn new(sample_rate: u32, num_channels: u16, data_bytes: Option<u32>) -> Result<Self> {
-        check_sample_rate(sample_rate)?;
-        if num_channels == 0 || num_channels > u16::MAX / 2 {
-            return Err(container("1 to 32767 channels", num_channels.to_string()));
-        }
-        let sample_frame_bytes = u32::from(num_channels) * 2;
-        if sample_rate.checked_mul(sample_frame_bytes).is_none() {
-            return Err(container(
-                "a byte rate below 4294967296",
-                format!("{num_channels} channels at {sample_rate} Hz"),
-            ));
-        }
-        match data_bytes {
-            Some(bytes) if !bytes.is_multiple_of(sample_frame_bytes) => Err(container(
-                format!("whole sample frames of {sample_frame_bytes} bytes"),
-                format!("{bytes} bytes of data"),
-            )),
-            Some(bytes) if bytes > UNKNOWN_SIZE - HEADER_BYTES as u32 => {
-                Err(container("at most 4294967251 bytes of data", format!("{bytes} bytes")))
-            }
-            _ => Ok(Self { sample_rate, num_channels, data_bytes, num_written: 0, is_header_sent: false }),
-        }
-    }
-
-    /// Return the header of the stream.
-    #[must_use]
-    pub fn header(&self) -> [u8; HEADER_BYTES] {
-        let sample_frame_bytes = self.num_channels * 2;
-        let riff_bytes = self.data_bytes.map_or(UNKNOWN_SIZE, |bytes| bytes + HEADER_BYTES as u32 - 8);
-        let mut header = [0; HEADER_BYTES];
-        header[..4].copy_from_slice(b"RIFF");
-        header[4..8].copy_from_slice(&riff_bytes.to_le_bytes());
-        header[8..16].copy_from_slice(b"WAVEfmt ");
-        header[16..20].copy_from_slice(&16_u32.to_le_bytes());
-        header[20..22].copy_from_slice(&FORMAT_PCM.to_le_bytes());
-        header[22..24].copy_from_slice(&self.num_channels.to_le_bytes());
-        header[24..28].copy_from_slice(&self.sample_rate.to_le_bytes());
-        header[28..32].copy_from_slice(&(self.sample_rate * u32::from(sample_frame_bytes)).to_le_bytes());
-        header[32..34].copy_from_slice(&sample_frame_bytes.to_le_bytes());
-        header[34..36].copy_from_slice(&16_u16.to_le_bytes());
-        header[36..40].copy_from_slice(b"data");
-        header[40..].copy_from_slice(&self.data_bytes.unwrap_or(UNKNOWN_SIZE).to_le_bytes());
-        header
-    }
-
-    /// Return the bytes of the stream for a chunk of PCM, with the header before the first.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<Vec<u8>> {
-        let num_written = self.num_written + chunk.len() as u64;
-        if let Some(data_bytes) = self.data_bytes
-            && num_written > u64::from(data_bytes)
-        {
-            return Err(container(format!("{data_bytes} bytes of data"), format!("{num_written} bytes")));
-        }
-        self.num_written = num_written;
-        let mut stream = Vec::with_capacity(chunk.len() + HEADER_BYTES);
-        if !std::mem::replace(&mut self.is_header_sent, true) {
-            stream.extend_from_slice(&self.header());
-        }
-        stream.extend_from_slice(chunk);
-        Ok(stream)
-    }
-}
-
-fn container(expected: impl Into<String>, got: impl Into<String>) -> Error {
-    Error::Container { expected: expected.into(), got: got.into() }
-}
-
 fn check_riff(header: &[u8]) -> Result<()> {
     if &header[..4] == b"RIFF" && &header[8..12] == b"WAVE" {
         Ok(())
@@ -374,70 +233,10 @@ fn check_riff(header: &[u8]) -> Result<()> {
     }
 }
 
-fn parse_layout(chunk: &[u8]) -> Result<Layout> {
-    let (num_channels, sample_rate) = (u16_at(chunk, 2), u32_at(chunk, 4));
-    let (sample_frame_bytes, bits_per_sample) = (usize::from(u16_at(chunk, 12)), u16_at(chunk, 14));
-    let mut format_tag = u16_at(chunk, 0);
-    if format_tag == FORMAT_EXTENSIBLE {
-        if chunk.len() < 40 || chunk[26..40] != SUB_FORMAT_TAIL {
-            return Err(container("an extensible format with a known sub-format", format!("{} bytes", chunk.len())));
-        }
-        format_tag = u16_at(chunk, 24);
-    }
-    let encoding = Encoding::of(format_tag, bits_per_sample)?;
-    if num_channels == 0 || sample_rate == 0 {
-        return Err(container("at least 1 channel and 1 Hz", format!("{num_channels} channels and {sample_rate} Hz")));
-    }
-    let expected_bytes = usize::from(num_channels) * encoding.sample_bytes();
-    if sample_frame_bytes != expected_bytes {
-        return Err(container(
-            format!("sample frames of {expected_bytes} bytes for {num_channels} channels"),
-            format!("{sample_frame_bytes} bytes"),
-        ));
-    }
-    Ok(Layout { encoding, sample_rate, num_channels, sample_frame_bytes })
-}
-
-fn u16_at(bytes: &[u8], position: usize) -> u16 {
-    u16::from_le_bytes([bytes[position], bytes[position + 1]])
-}
-
-fn u32_at(bytes: &[u8], position: usize) -> u32 {
-    u32::from(u16_at(bytes, position)) | u32::from(u16_at(bytes, position + 2)) << 16
-}
-
-fn decode(encoding: Encoding, data: &[u8], output: &mut Vec<u8>) {
-    let start = output.len();
-    output.resize(start + data.len() / encoding.sample_bytes() * 2, 0);
-    let decoded = &mut output[start..];
-    match encoding {
-        Encoding::S16 => decoded.copy_from_slice(data),
-        Encoding::Ulaw => g711::decode_into(g711::Law::Ulaw, data, decoded),
-        Encoding::Alaw => g711::decode_into(g711::Law::Alaw, data, decoded),
-        Encoding::F32 => pcm::pcm_from_float_into(data, decoded),
-        Encoding::U8 => convert(data, decoded, |[byte]| (i16::from(byte) - 128) << 8),
-        Encoding::S24 => convert(data, decoded, |[a, b, c]| round_to_s16(i32::from_le_bytes([0, a, b, c]))),
-        Encoding::S32 => convert(data, decoded, |bytes| round_to_s16(i32::from_le_bytes(bytes))),
-        // Rounding twice, to f32 and to 16 bits, moves a sample by less than a thousandth of the last bit.
-        Encoding::F64 => convert(data, decoded, |bytes| pcm::sample_from_float(f64::from_le_bytes(bytes) as f32)),
-    }
-}
-
-fn convert<const N: usize>(data: &[u8], decoded: &mut [u8], sample_of: impl Fn([u8; N]) -> i16) {
-    for (sample, bytes) in decoded.as_chunks_mut::<2>().0.iter_mut().zip(data.as_chunks::<N>().0) {
-        *sample = sample_of(*bytes).to_le_bytes();
-    }
-}
-
-/// Round 32 bits to the upper 16: half to even, saturating.
-fn round_to_s16(value: i32) -> i16 {
-    let is_odd = i64::from(value >> 16 & 1);
-    ((i64::from(value) + 0x7FFF + is_odd) >> 16).min(i64::from(i16::MAX)) as i16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wav::layout::*;
     use proptest::prelude::*;
 
     fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
@@ -560,43 +359,6 @@ mod tests {
         let error = reader.feed(b"OggS\0\0\0\0\0\0\0\0", &mut Vec::new()).expect_err("Ogg");
         assert_eq!(reader.feed(&[], &mut Vec::new()), Err(error.clone()));
         assert_eq!(reader.close(), Err(error));
-    }
-
-    #[test]
-    fn writer_and_reader_agree() {
-        for (data_bytes, num_samples) in [(None, None), (Some(8), Some(2))] {
-            let mut writer = WavWriter::new(22_050, 2, data_bytes).expect("valid");
-            let mut stream = writer.feed(&[1, 2, 3]).expect("fits");
-            stream.extend(writer.feed(&[4, 5, 6, 7, 8]).expect("fits"));
-            let (mut reader, mut output) = (WavReader::new(), Vec::new());
-            reader.feed(&stream, &mut output).expect("valid");
-            assert_eq!(output, [1, 2, 3, 4, 5, 6, 7, 8]);
-            assert_eq!((reader.sample_rate(), reader.num_channels()), (Some(22_050), Some(2)));
-            assert_eq!((reader.bits_per_sample(), reader.num_samples()), (Some(16), num_samples));
-            assert_eq!(reader.close(), Ok(()));
-        }
-    }
-
-    #[test]
-    fn writer_refuses_what_no_header_can_say() {
-        let cases = [
-            (WavWriter::new(999, 1, None), "expected a sample rate of 1000 to 384000 Hz, got 999"),
-            (WavWriter::new(8_000, 0, None), "expected 1 to 32767 channels, got 0"),
-            (
-                WavWriter::new(384_000, 32_767, None),
-                "expected a byte rate below 4294967296, got 32767 channels at 384000 Hz",
-            ),
-            (WavWriter::new(8_000, 2, Some(6)), "expected whole sample frames of 4 bytes, got 6 bytes of data"),
-            (
-                WavWriter::new(8_000, 1, Some(u32::MAX - 1)),
-                "expected at most 4294967251 bytes of data, got 4294967294 bytes",
-            ),
-        ];
-        for (result, text) in cases {
-            assert_eq!(result.expect_err(text).to_string(), text);
-        }
-        let mut writer = WavWriter::new(8_000, 1, Some(2)).expect("valid");
-        assert_eq!(writer.feed(&[0; 4]).expect_err("long").to_string(), "expected 2 bytes of data, got 4 bytes");
     }
 
     proptest! {
