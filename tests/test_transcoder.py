@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechwire import codec
-from speechwire.codec import Resampler, Transcoder, WavWriter
+from speechwire.codec import Resampler, Transcoder, WavReader, WavWriter
 from speechwire.errors import AudioError, ContainerError
 
 SOURCES = ("pcm", "pcm_8000", "pcm_16000", "pcm_22050", "pcm_48000", "wav", "ulaw_8000", "alaw_8000")
@@ -132,6 +133,18 @@ def test_wav_source_tells_its_rate() -> None:
     assert transcoder.delay_ms == Resampler(44100, 8000).delay_ms
     transcoder.reset()
     assert transcoder.source_sample_rate is None
+
+
+@pytest.mark.parametrize("encoding", ["ulaw", "alaw", "ima_adpcm"])
+def test_wav_source_of_any_encoding_is_what_the_reader_reads(encoding: Literal["ulaw", "alaw", "ima_adpcm"]) -> None:
+    pcm = noise(3000)
+    writer = WavWriter(8000, data_bytes=len(pcm), encoding=encoding)
+    stream = writer.feed(pcm) + writer.flush()
+    transcoder = Transcoder("wav", "pcm_8000")
+    chunks = [stream[start : start + 7] for start in range(0, len(stream), 7)]
+    output = b"".join(b"".join(transcoder.feed(chunk)) for chunk in chunks) + b"".join(transcoder.flush())
+    assert output == WavReader().feed(stream)
+    assert len(output) == len(pcm)
 
 
 def test_channels_of_a_wav_source_are_averaged() -> None:

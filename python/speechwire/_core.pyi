@@ -387,9 +387,14 @@ class Transcoder:
 class WavReader:
     """Reads a RIFF/WAVE stream cut anywhere and returns its audio as interleaved 16-bit PCM.
 
-    It reads PCM of 8, 16, 24 and 32 bits, floats of 32 and 64 bits, mu-law and A-law, also as WAVE_FORMAT_EXTENSIBLE.
-    Wider samples are rounded half to even and saturate. RIFF chunks it does not know are skipped, and what follows the
-    data is ignored. A data size of 0, or of 0x7fff0000 and above, means that the data goes on until the end.
+    It reads PCM of 8, 16, 24 and 32 bits, floats of 32 and 64 bits, mu-law, A-law and IMA ADPCM, also as
+    WAVE_FORMAT_EXTENSIBLE. Wider samples are rounded half to even and saturate. RIFF chunks it does not know are
+    skipped, and what follows the data is ignored. A data size of 0, or of 0x7fff0000 and above, means that the data
+    goes on until the end.
+
+    Blocks of IMA ADPCM may have any size and number of channels, and the last one may be short. Where their data has
+    a size, a `fact` chunk may leave out the filling of the last block; a count that lies elsewhere is not believed,
+    nor one of half a block in two channels, which is how libsndfile miscounts a whole one.
     """
 
     def __new__(cls) -> WavReader: ...
@@ -423,31 +428,59 @@ class WavReader:
         """Check that the stream may end here.
 
         Raises:
-            ContainerError: The stream ends inside its header or a sample frame, or has less data than declared.
+            ContainerError: The stream ends inside its header, a sample frame or a group of IMA ADPCM, or has less
+                data than declared.
         """
 
 @final
 class WavWriter:
-    """Writes a RIFF/WAVE stream of 16-bit PCM.
+    """Writes a RIFF/WAVE stream from 16-bit PCM.
+
+    G.711 takes a half of the size of PCM and IMA ADPCM a quarter. IMA ADPCM comes in blocks of 256 bytes for each
+    channel, and as many again for each further 11025 Hz; at 8 kHz a block has 505 samples of each channel.
 
     Args:
         sample_rate: In Hz, 1000 to 384000.
         num_channels: How many channels are interleaved, at least 1.
-        data_bytes: The size of all PCM to come, or None for a header whose sizes are unknown (0xffffffff).
+        data_bytes: The size of all PCM to come, whatever the encoding, or None for a header whose sizes are unknown
+            (0xffffffff).
+        encoding: How the samples are stored.
 
     Raises:
-        AudioError: The rate is out of range.
+        AudioError: The rate is out of range, or the encoding unknown.
         ContainerError: The header cannot express the numbers.
     """
 
-    def __new__(cls, sample_rate: int, num_channels: int = 1, data_bytes: int | None = None) -> WavWriter: ...
+    def __new__(
+        cls,
+        sample_rate: int,
+        num_channels: int = 1,
+        data_bytes: int | None = None,
+        *,
+        encoding: Literal["pcm", "ulaw", "alaw", "ima_adpcm"] = "pcm",
+    ) -> WavWriter: ...
     @property
     def header(self) -> bytes:
-        """The 44 bytes of the header."""
+        """The header: 44 bytes for PCM, 58 for G.711 and 60 for IMA ADPCM."""
 
     def feed(self, chunk: _Buffer, /) -> bytes:
-        """Return the bytes of the stream for a chunk of PCM, with the header before the first chunk.
+        """Return the bytes of the stream that a chunk of PCM completes, with the header before the first.
+
+        PCM is passed on as it comes. In the other encodings a sample that the chunk cuts is kept for the next call,
+        and with IMA ADPCM a whole block; call `flush` at the end.
 
         Raises:
             ContainerError: More PCM came than declared.
+        """
+
+    def flush(self) -> bytes:
+        """Return the rest of the stream and start a new one.
+
+        Returns:
+            The last block of IMA ADPCM, filled up with the last sample, and the byte that makes an odd data size
+            even if it was declared; for PCM nothing. The header if nothing was fed.
+
+        Raises:
+            ContainerError: The PCM ends inside a sample frame, or less came than declared. After an error the stream
+                stays as it is.
         """

@@ -22,4 +22,4 @@ pub use resample::{Quality, Resampler, SampleFormat};
 pub use simd::Backend;
 pub use slicer::FrameSlicer;
 pub use transcode::Transcoder;
-pub use wav::{WavReader, WavWriter};
+pub use wav::{WavEncoding, WavReader, WavWriter};

@@ -5,6 +5,7 @@ use crate::error::CoreError;
 use crate::resample::narrow_rate;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use speechwire_core::WavEncoding;
 
 /// Reads a WAV stream.
 #[pyclass(module = "speechwire._core")]
@@ -69,9 +70,10 @@ pub struct WavWriter {
 #[pymethods]
 impl WavWriter {
     #[new]
-    #[pyo3(signature = (sample_rate, num_channels = 1, data_bytes = None))]
-    fn new(sample_rate: i64, num_channels: u16, data_bytes: Option<u32>) -> Result<Self, CoreError> {
-        let writer = speechwire_core::WavWriter::new(narrow_rate(sample_rate)?, num_channels, data_bytes)?;
+    #[pyo3(signature = (sample_rate, num_channels = 1, data_bytes = None, *, encoding = "pcm"))]
+    fn new(sample_rate: i64, num_channels: u16, data_bytes: Option<u32>, encoding: &str) -> Result<Self, CoreError> {
+        let (rate, encoding) = (narrow_rate(sample_rate)?, WavEncoding::parse(encoding)?);
+        let writer = speechwire_core::WavWriter::with_encoding(rate, num_channels, data_bytes, encoding)?;
         Ok(Self { writer })
     }
 
@@ -81,11 +83,17 @@ impl WavWriter {
         PyBytes::new(py, &self.writer.header())
     }
 
-    /// Return the bytes of the stream for a chunk of PCM.
+    /// Return the bytes of the stream that a chunk of PCM completes.
     #[pyo3(signature = (chunk, /))]
     fn feed<'py>(&mut self, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let input = Input::new(chunk, Item::S16)?;
-        let stream = self.writer.feed(input.as_slice()).map_err(CoreError::from)?;
+        let pcm = input.as_slice();
+        let stream = detached(chunk.py(), pcm.len(), || self.writer.feed(pcm)).map_err(CoreError::from)?;
         Ok(PyBytes::new(chunk.py(), &stream))
+    }
+
+    /// Return the rest of the stream and start a new one.
+    fn flush<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.writer.flush().map_err(CoreError::from)?))
     }
 }
