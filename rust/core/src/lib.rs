@@ -9,6 +9,7 @@ pub mod error;
 pub mod format;
 pub mod g711;
 pub mod message;
+pub mod ogg;
 pub mod pcm;
 pub mod resample;
 mod simd;
