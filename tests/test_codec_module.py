@@ -23,8 +23,8 @@ def test_import_loads_nothing_but_the_extension() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-def test_module_exports_the_whole_extension() -> None:
-    assert sorted(codec.__all__) == sorted(_core.__all__)
+def test_module_exports_the_whole_extension_but_audioop() -> None:
+    assert sorted(codec.__all__) == sorted(name for name in _core.__all__ if not name.startswith("audioop_"))
     assert all(getattr(codec, name) is getattr(_core, name) for name in codec.__all__)
 
 

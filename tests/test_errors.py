@@ -14,6 +14,7 @@ from speechwire import errors
     [
         (errors.AudioError, (errors.SpeechwireError, ValueError)),
         (errors.ContainerError, (errors.AudioError,)),
+        (errors.AudioopError, (errors.AudioError,)),
         (errors.WireError, (errors.SpeechwireError, ValueError)),
         (errors.SessionError, (errors.SpeechwireError, RuntimeError)),
         (errors.ServerError, (errors.SessionError,)),

@@ -31,6 +31,12 @@ def test_codec_loads_the_extension_and_nothing_heavy() -> None:
     assert not loaded & {"numpy", "asyncio", "websockets", "json", "speechwire.gradium"}
 
 
+def test_audioop_loads_the_extension_and_nothing_heavy() -> None:
+    loaded = loaded_by("import speechwire.audioop")
+    assert "speechwire._core" in loaded
+    assert not loaded & {"argparse", "ast", "asyncio", "audioop", "numpy", "pathlib", "typing", "websockets"}
+
+
 def test_client_loads_no_server_and_no_numpy() -> None:
     loaded = loaded_by("from speechwire import gradium")
     assert not loaded & {"numpy", "starlette", "uvicorn", "pocketsphinx", "speechwire.server"}

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "events": set(),
     "formats": set(),
     "codec": CORE | {"errors"},
+    "audioop": CORE | {"errors"},
     "source": {"codec", "errors", "formats", "+numpy"},
     "transport": {"errors", "+websockets"},
     "gradium.wire": CORE | NEUTRAL,

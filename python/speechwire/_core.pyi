@@ -20,6 +20,32 @@ __all__ = [
     "alaw_decode",
     "alaw_encode",
     "alaw_to_ulaw",
+    "audioop_add",
+    "audioop_adpcm2lin",
+    "audioop_alaw2lin",
+    "audioop_avg",
+    "audioop_avgpp",
+    "audioop_bias",
+    "audioop_byteswap",
+    "audioop_cross",
+    "audioop_findfactor",
+    "audioop_findfit",
+    "audioop_findmax",
+    "audioop_getsample",
+    "audioop_lin2adpcm",
+    "audioop_lin2alaw",
+    "audioop_lin2lin",
+    "audioop_lin2ulaw",
+    "audioop_max",
+    "audioop_maxpp",
+    "audioop_minmax",
+    "audioop_mul",
+    "audioop_ratecv",
+    "audioop_reverse",
+    "audioop_rms",
+    "audioop_tomono",
+    "audioop_tostereo",
+    "audioop_ulaw2lin",
     "build_info",
     "decode_message",
     "encode_audio_message",
@@ -484,3 +510,185 @@ class WavWriter:
             ContainerError: The PCM ends inside a sample frame, or less came than declared. After an error the stream
                 stays as it is.
         """
+
+# The functions of `speechwire.audioop`. Each takes a fragment: any C-contiguous buffer, whatever its items, read as
+# signed little-endian samples of `width` bytes, 1 to 4. All raise
+#
+#   AudioopError   the width is not 1 to 4, the fragment ends inside a sample (or sample frame), or as stated
+#   TypeError      an object without a buffer, or an argument of the wrong type
+#   BufferError    a buffer with strides
+#   OverflowError  an integer that does not fit into a C int
+
+_AdpcmState: TypeAlias = tuple[int, int]
+_RateState: TypeAlias = tuple[int, tuple[tuple[int, int], ...]]
+
+def audioop_add(fragment1: _Buffer, fragment2: _Buffer, width: int, /) -> bytes:
+    """Add two fragments of the same length; sums saturate.
+
+    Raises:
+        AudioopError: The lengths differ.
+    """
+
+def audioop_adpcm2lin(fragment: _Buffer, width: int, state: _AdpcmState | None, /) -> tuple[bytes, _AdpcmState]:
+    """Decode IMA ADPCM to samples, two for each byte, the upper half first.
+
+    Args:
+        fragment: Codes of 4 bits.
+        width: The bytes per sample of the result.
+        state: What the call before returned, None for the first one.
+
+    Returns:
+        The samples and the state for the next call: the last sample as a 16-bit number, and the index of the step.
+
+    Raises:
+        ValueError: The state is not in -32768 to 32767 and 0 to 88.
+    """
+
+def audioop_alaw2lin(fragment: _Buffer, width: int, /) -> bytes:
+    """Decode G.711 A-law to samples of `width` bytes."""
+
+def audioop_avg(fragment: _Buffer, width: int, /) -> int:
+    """Return the mean of the samples, rounded down; 0 if there are none."""
+
+def audioop_avgpp(fragment: _Buffer, width: int, /) -> int:
+    """Return the mean difference between neighbouring extremes, rounded down; 0 if there are fewer than two."""
+
+def audioop_bias(fragment: _Buffer, width: int, bias: int, /) -> bytes:
+    """Add a number to every sample; sums wrap around."""
+
+def audioop_byteswap(fragment: _Buffer, width: int, /) -> bytes:
+    """Put the bytes of every sample into the opposite order."""
+
+def audioop_cross(fragment: _Buffer, width: int, /) -> int:
+    """Return how often the sign changes, with 0 as a positive number; -1 if there are no samples."""
+
+def audioop_findfactor(fragment: _Buffer, reference: _Buffer, /) -> float:
+    """Return the factor with which the reference comes nearest to the fragment; both are 16-bit samples.
+
+    Returns:
+        The factor that leaves the least energy when the product is subtracted; not finite if the reference is silent.
+
+    Raises:
+        AudioopError: The lengths differ, or are odd.
+    """
+
+def audioop_findfit(fragment: _Buffer, reference: _Buffer, /) -> tuple[int, float]:
+    """Find where the reference fits best into the fragment; both are 16-bit samples.
+
+    The time grows with the product of the lengths.
+
+    Returns:
+        The index of the first sample, and the factor that `findfactor` has there.
+
+    Raises:
+        AudioopError: The reference is longer than the fragment, or a length is odd.
+    """
+
+def audioop_findmax(fragment: _Buffer, length: int, /) -> int:
+    """Return the index where the `length` 16-bit samples with the most energy start.
+
+    Raises:
+        AudioopError: The fragment has fewer samples, or an odd length.
+    """
+
+def audioop_getsample(fragment: _Buffer, width: int, index: int, /) -> int:
+    """Return the value of one sample.
+
+    Raises:
+        AudioopError: There is no sample with this index; negative ones do not count from the end.
+    """
+
+def audioop_lin2adpcm(fragment: _Buffer, width: int, state: _AdpcmState | None, /) -> tuple[bytes, _AdpcmState]:
+    """Encode samples in IMA ADPCM, two in each byte, the first in the upper half.
+
+    Of an odd number of samples the last one is in the state only.
+
+    Args:
+        fragment: Samples, of which the top 16 bits count.
+        width: The bytes per sample.
+        state: What the call before returned, None for the first one.
+
+    Returns:
+        The codes and the state for the next call; see `adpcm2lin`.
+
+    Raises:
+        ValueError: The state is not in -32768 to 32767 and 0 to 88.
+    """
+
+def audioop_lin2alaw(fragment: _Buffer, width: int, /) -> bytes:
+    """Encode samples in G.711 A-law, equal to ITU-T G.191; the top 16 bits of a sample count."""
+
+def audioop_lin2lin(fragment: _Buffer, width: int, newwidth: int, /) -> bytes:
+    """Change the width of the samples, keeping their top bytes."""
+
+def audioop_lin2ulaw(fragment: _Buffer, width: int, /) -> bytes:
+    """Encode samples in G.711 mu-law; the top 16 bits of a sample count.
+
+    This is the encoder of the old module: 508 of the 32768 negative 16-bit samples get the code next to that of ITU-T
+    G.191, which `ulaw_encode` follows.
+    """
+
+def audioop_max(fragment: _Buffer, width: int, /) -> int:
+    """Return the largest absolute value of the samples; 0 if there are none."""
+
+def audioop_maxpp(fragment: _Buffer, width: int, /) -> int:
+    """Return the largest difference between neighbouring extremes; 0 if there are fewer than two."""
+
+def audioop_minmax(fragment: _Buffer, width: int, /) -> tuple[int, int]:
+    """Return the smallest and the largest sample; (0x7fffffff, -0x80000000) if there are none."""
+
+def audioop_mul(fragment: _Buffer, width: int, factor: float, /) -> bytes:
+    """Multiply every sample; products saturate and are rounded down."""
+
+def audioop_ratecv(
+    fragment: _Buffer,
+    width: int,
+    nchannels: int,
+    inrate: int,
+    outrate: int,
+    state: _RateState | None,
+    weightA: int = 1,
+    weightB: int = 0,
+    /,
+) -> tuple[bytes, _RateState]:
+    """Convert the sample rate by linear interpolation, without a filter against aliases.
+
+    It is what the old module did; `Resampler` is the one to choose.
+
+    Args:
+        fragment: Whole sample frames.
+        width: The bytes per sample.
+        nchannels: The samples per sample frame, 1 or more.
+        inrate: The rate of the fragment, positive, in any unit.
+        outrate: The rate of the result in the same unit.
+        state: What the call before returned, None for the first one.
+        weightA: How much of a sample is taken, 1 or more.
+        weightB: How much of the filtered sample before it is added, 0 or more.
+
+    Returns:
+        The samples, and the state for the next call: the phase, and for each channel the last two filtered samples.
+
+    Raises:
+        AudioopError: A number is out of range, or the state is one that no call returns.
+        OverflowError: A sample frame has more bytes than a C int can count.
+        MemoryError: The result would be too long, or there are more than 1048576 channels.
+    """
+
+def audioop_reverse(fragment: _Buffer, width: int, /) -> bytes:
+    """Put the samples into the opposite order."""
+
+def audioop_rms(fragment: _Buffer, width: int, /) -> int:
+    """Return the root of the mean square of the samples, rounded down; 0 if there are none."""
+
+def audioop_tomono(fragment: _Buffer, width: int, lfactor: float, rfactor: float, /) -> bytes:
+    """Mix the two channels of a stereo fragment; sums saturate and are rounded down.
+
+    Raises:
+        AudioopError: The number of samples is odd.
+    """
+
+def audioop_tostereo(fragment: _Buffer, width: int, lfactor: float, rfactor: float, /) -> bytes:
+    """Make two channels of one; products saturate and are rounded down."""
+
+def audioop_ulaw2lin(fragment: _Buffer, width: int, /) -> bytes:
+    """Decode G.711 mu-law to samples of `width` bytes."""

@@ -3,6 +3,7 @@
 SpeechwireError
   AudioError              (ValueError)    audio bytes, formats or options that cannot be used
     ContainerError                        a WAV or Ogg stream that breaks its container's rules
+    AudioopError                          `speechwire.audioop.error`, where the removed module raised its own
   WireError               (ValueError)    a message that breaks the wire's rules
   SessionError            (RuntimeError)  a session that did not end with `end_of_stream`
     ServerError                           the server sent an `error` message
@@ -19,6 +20,7 @@ __all__ = [
     "SpeechwireError",
     "AudioError",
     "ContainerError",
+    "AudioopError",
     "WireError",
     "SessionError",
     "ServerError",
@@ -38,6 +40,10 @@ class AudioError(SpeechwireError, ValueError):
 
 class ContainerError(AudioError):
     """A WAV or Ogg stream breaks the rules of its container."""
+
+
+class AudioopError(AudioError):
+    """A width, a length or an argument that `audioop` refuses; `speechwire.audioop` calls it `error`."""
 
 
 class WireError(SpeechwireError, ValueError):

@@ -19,6 +19,36 @@ const STEPS: [i16; 89] = [
 /// The largest step index.
 pub const MAX_STEP_INDEX: u8 = STEPS.len() as u8 - 1;
 
+/// Where the index goes from each index, for the three lower bits of a code.
+const NEXT_INDEX: [[u8; 8]; STEPS.len()] = {
+    let mut table = [[0; 8]; STEPS.len()];
+    let mut entry = 0;
+    while entry < 8 * STEPS.len() {
+        let next = (entry / 8) as i32 + INDEX_STEPS[entry % 8] as i32;
+        let next = if next < 0 { 0 } else { next };
+        table[entry / 8][entry % 8] = if next > MAX_STEP_INDEX as i32 { MAX_STEP_INDEX } else { next as u8 };
+        entry += 1;
+    }
+    table
+};
+
+/// What a code adds to the predictor, for each index.
+const DIFFERENCES: [[i32; 16]; STEPS.len()] = {
+    let mut table = [[0; 16]; STEPS.len()];
+    let mut entry = 0;
+    while entry < 16 * STEPS.len() {
+        let (step, code) = (STEPS[entry / 16] as i32, entry % 16);
+        // Every part is rounded down by itself.
+        let mut difference = step >> 3;
+        difference += if code & 4 == 0 { 0 } else { step };
+        difference += if code & 2 == 0 { 0 } else { step >> 1 };
+        difference += if code & 1 == 0 { 0 } else { step >> 2 };
+        table[entry / 16][code] = if code & 8 == 0 { difference } else { -difference };
+        entry += 1;
+    }
+    table
+};
+
 /// What coder and decoder remember between two samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -50,36 +80,34 @@ impl State {
     /// Decode the lower 4 bits of a code.
     #[inline]
     pub fn decode(&mut self, code: u8) -> i16 {
-        let step = i32::from(STEPS[usize::from(self.step_index)]);
-        let mut difference = step >> 3;
-        for (bit, shift) in [(4, 0), (2, 1), (1, 2)] {
-            if code & bit != 0 {
-                difference += step >> shift;
-            }
-        }
-        let difference = if code & 8 == 0 { difference } else { -difference };
-        let predictor = i32::from(self.predictor) + difference;
-        self.predictor = predictor.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
-        let step_index = self.step_index as i8 + INDEX_STEPS[usize::from(code & 7)];
-        self.step_index = step_index.clamp(0, MAX_STEP_INDEX as i8) as u8;
+        let difference = DIFFERENCES[usize::from(self.step_index)][usize::from(code & 15)];
+        self.advance(i32::from(self.predictor) + difference, code);
         self.predictor
     }
 
     /// Encode a sample in the lower 4 bits of a code.
     #[inline]
     pub fn encode(&mut self, sample: i16) -> u8 {
-        let step = i32::from(STEPS[usize::from(self.step_index)]);
+        let step = u32::from(STEPS[usize::from(self.step_index)].unsigned_abs());
         let difference = i32::from(sample) - i32::from(self.predictor);
-        let mut rest = difference.abs();
-        let mut code = if difference < 0 { 8 } else { 0 };
+        let (mut rest, mut code) = (difference.unsigned_abs(), 0);
         for (bit, shift) in [(4, 0), (2, 1), (1, 2)] {
-            if rest >= step >> shift {
-                code |= bit;
-                rest -= step >> shift;
-            }
+            let part = step >> shift;
+            code |= if rest >= part { bit } else { 0 };
+            // A difference below zero is a large number here: no branch is needed, whose outcome nobody could foretell.
+            rest = rest.min(rest.wrapping_sub(part));
         }
-        self.decode(code);
+        // The decoder misses the rest, and adds half of the smallest part.
+        let error = (step >> 3) as i32 - rest as i32;
+        let (error, code) = if difference < 0 { (-error, code | 8) } else { (error, code) };
+        self.advance(i32::from(sample) + error, code);
         code
+    }
+
+    #[inline]
+    fn advance(&mut self, predictor: i32, code: u8) {
+        self.predictor = predictor.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+        self.step_index = NEXT_INDEX[usize::from(self.step_index)][usize::from(code & 7)];
     }
 }
 
@@ -101,6 +129,21 @@ mod tests {
         assert_eq!(codes[..4], [7; 4]);
         assert_eq!(sent, received);
         assert!((i32::from(decoded[39]) - 30_000).abs() < 200, "{decoded:?}");
+    }
+
+    #[test]
+    fn coder_and_decoder_stay_together_from_every_state() {
+        for step_index in 0..=MAX_STEP_INDEX {
+            for predictor in [i16::MIN, -1000, -1, 0, 7, 20_000, i16::MAX] {
+                for sample in (i16::MIN..=i16::MAX).step_by(97) {
+                    let start = State::new(predictor, step_index).expect("valid");
+                    let (mut sent, mut received) = (start, start);
+                    let code = sent.encode(sample);
+                    received.decode(code);
+                    assert_eq!(sent, received, "{start:?} {sample}");
+                }
+            }
+        }
     }
 
     #[test]

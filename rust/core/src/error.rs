@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use crate::audioop::Refusal;
 use std::fmt;
 
 /// The result of every fallible function here.
@@ -68,6 +69,8 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// Arguments that Python's `audioop` refused, too.
+    Audioop(Refusal),
     /// A text that is not the JSON it should be.
     Json {
         /// What the rules ask for.
@@ -97,6 +100,14 @@ pub enum ErrorKind {
     Container,
     /// A message.
     Wire,
+    /// What `audioop.error` stands for.
+    Audioop,
+    /// An argument of the right type with a wrong value, where `audioop` raised Python's own exception; so below.
+    Value,
+    /// An integer that is too large.
+    Overflow,
+    /// An output that is too large.
+    Memory,
 }
 
 impl Error {
@@ -113,6 +124,7 @@ impl Error {
             | Self::FrameMs { .. }
             | Self::UnknownName { .. } => ErrorKind::Audio,
             Self::Container { .. } => ErrorKind::Container,
+            Self::Audioop(refusal) => refusal.kind(),
             Self::Json { .. } | Self::Base64 { .. } => ErrorKind::Wire,
         }
     }
@@ -150,6 +162,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::UnknownName { kind, expected, name } => write!(f, "expected a {kind} of {expected}, got {name:?}"),
+            Self::Audioop(refusal) => refusal.fmt(f),
             Self::Container { expected, got } => write!(f, "expected {expected}, got {got}"),
             Self::Json { expected, got, position } | Self::Base64 { expected, got, position } => {
                 write!(f, "expected {expected}, got {got} at byte {position}")

@@ -11,6 +11,9 @@ pub const ULAW_SILENCE: u8 = 0xFF;
 /// The A-law code of a zero sample.
 pub const ALAW_SILENCE: u8 = 0xD5;
 
+/// Samples encoded together: as many as the compiler needs to do every step in vector registers.
+const BLOCK_SAMPLES: usize = 32;
+
 static ULAW_DECODE: [i16; 256] = build_decode_table(Law::Ulaw);
 static ALAW_DECODE: [i16; 256] = build_decode_table(Law::Alaw);
 static ULAW_TO_ALAW: [u8; 256] = transcode_table(Law::Ulaw, Law::Alaw);
@@ -41,6 +44,18 @@ pub(crate) const fn ulaw_code(sample: i32) -> i32 {
     let biased = ((sample ^ sign) >> 2) + 33;
     let biased = if biased > 8191 { 8191 } else { biased };
     // The code travels inverted, and its top bit is set for positive samples.
+    segment(biased, 5) ^ 0xFF ^ (sign & 0x80)
+}
+
+/// Return the code that Python's `audioop` gave a 16-bit sample.
+///
+/// It divides by 4 before it takes the magnitude, so a negative sample is rounded away from zero. Of the 32768 negative
+/// samples 508 lie at the edge of a step and get the next larger code.
+#[inline]
+pub(crate) const fn audioop_ulaw_code(sample: i32) -> i32 {
+    let sign = sample >> 31;
+    let biased = (sample >> 2).abs() + 33;
+    let biased = if biased > 8191 { 8191 } else { biased };
     segment(biased, 5) ^ 0xFF ^ (sign & 0x80)
 }
 
@@ -107,6 +122,20 @@ const fn transcode_table(from: Law, to: Law) -> [u8; 256] {
 /// Encode PCM; `codes` must be half as long as `pcm`.
 pub fn encode_into(law: Law, pcm: &[u8], codes: &mut [u8]) {
     Backend::detect().g711_encode(law, pcm, codes);
+}
+
+/// Encode samples of `N` bytes, in blocks as long as they last.
+#[inline(always)]
+pub(crate) fn encode_samples<const N: usize>(pcm: &[u8], codes: &mut [u8], code_of: impl Fn([u8; N]) -> i32) {
+    let (sample_blocks, samples) = pcm.as_chunks::<N>().0.as_chunks::<BLOCK_SAMPLES>();
+    let (code_blocks, last_codes) = codes.as_chunks_mut::<BLOCK_SAMPLES>();
+    for (codes, samples) in code_blocks.iter_mut().zip(sample_blocks) {
+        let block = samples.map(&code_of);
+        *codes = block.map(|code| code as u8);
+    }
+    for (code, sample) in last_codes.iter_mut().zip(samples) {
+        *code = code_of(*sample) as u8;
+    }
 }
 
 /// Decode to PCM; `pcm` must be twice as long as `codes`.

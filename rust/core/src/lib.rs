@@ -5,6 +5,7 @@
 //! input.
 
 pub mod adpcm;
+pub mod audioop;
 pub mod error;
 pub mod format;
 pub mod g711;

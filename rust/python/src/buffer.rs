@@ -4,6 +4,7 @@
 
 use crate::error::audio_error;
 use pyo3::buffer::{Element, PyBuffer};
+use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -65,6 +66,34 @@ impl<'a> Input<'a> {
             _ => format!("expected a buffer of bytes or of {} items, got format {format:?}", item.name()),
         };
         Err(audio_error(py, text))
+    }
+
+    /// Take the bytes of any object with a C-contiguous buffer of whatever items, as C functions do.
+    ///
+    /// What has none is refused with the interpreter's own exception.
+    pub fn of_any_item(object: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast::<PyBytes>() {
+            return Ok(Self::Borrowed(bytes.as_bytes()));
+        }
+        let py = object.py();
+        if let Ok(bytes) = object.cast_exact::<PyByteArray>() {
+            return Ok(Self::Copied(bytes.to_vec()));
+        }
+        if let Ok(bytes) = PyBuffer::<u8>::get(object)
+            && bytes.is_c_contiguous()
+        {
+            return copy(py, &bytes, |byte| [byte]).map(Self::Copied);
+        }
+        if let Ok(view) = PyMemoryView::from(object)
+            && view.getattr("c_contiguous")?.is_truthy()?
+        {
+            return view.call_method0("tobytes")?.extract().map(Self::Copied);
+        }
+        // A built-in that asks for the same kind of buffer knows what to say.
+        match py.get_type::<PyBytes>().call_method1("maketrans", (object, object)) {
+            Err(error) => Err(error),
+            Ok(_) => Err(PyBufferError::new_err("expected a C-contiguous buffer")),
+        }
     }
 
     pub fn as_slice(&self) -> &[u8] {

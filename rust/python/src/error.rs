@@ -1,11 +1,13 @@
 //! The core's errors as exceptions of `speechwire.errors`.
 
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use speechwire_core::error::{Error, ErrorKind};
 
 static AUDIO_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static AUDIOOP_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CONTAINER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static WIRE_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -37,6 +39,10 @@ pub fn wire_error(py: Python<'_>, text: String) -> PyErr {
 fn exception(py: Python<'_>, kind: ErrorKind, text: String) -> PyErr {
     let (class, name) = match kind {
         ErrorKind::Audio => (&AUDIO_ERROR, "AudioError"),
+        ErrorKind::Audioop => (&AUDIOOP_ERROR, "AudioopError"),
+        ErrorKind::Value => return PyValueError::new_err(text),
+        ErrorKind::Overflow => return PyOverflowError::new_err(text),
+        ErrorKind::Memory => return PyMemoryError::new_err(text),
         ErrorKind::Container => (&CONTAINER_ERROR, "ContainerError"),
         ErrorKind::Wire => (&WIRE_ERROR, "WireError"),
     };

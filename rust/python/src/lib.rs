@@ -1,5 +1,6 @@
 //! The Python module `speechwire._core`: extract, one call into the core, wrap.
 
+mod audioop;
 mod buffer;
 mod error;
 mod g711;
@@ -48,6 +49,8 @@ fn cpu_features() -> Vec<&'static str> {
 /// The audio core of Speechwire.
 #[pymodule(gil_used = false)]
 mod _core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::build_info;
     #[pymodule_export]
@@ -64,4 +67,9 @@ mod _core {
     use super::transcode::Transcoder;
     #[pymodule_export]
     use super::wav::{WavReader, WavWriter};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::audioop::add_functions(module)
+    }
 }

@@ -4,15 +4,13 @@
 //! as well as a hand could.
 
 use super::Row;
-use crate::g711::{self, Law};
+use crate::g711::{Law, alaw_code, decode_table, encode_samples, ulaw_code};
 use crate::pcm;
 
 pub const LANES: usize = 8;
 
 /// Windows worked on together: more of them do not fit in the registers of the baseline.
 const WINDOWS: usize = 2;
-/// Samples encoded together: as many as the compiler needs to do every step in vector registers.
-const BLOCK_SAMPLES: usize = 32;
 
 pub fn convolve<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, window_step: usize, output: &mut [f32]) {
     convolve_lanes::<false>(rows, window_step, output);
@@ -89,26 +87,13 @@ pub fn pcm_from_units(units: &[f32], pcm: &mut [u8]) {
 #[inline(always)]
 pub fn g711_encode(law: Law, pcm: &[u8], codes: &mut [u8]) {
     match law {
-        Law::Ulaw => encode_blocks(pcm, codes, g711::ulaw_code),
-        Law::Alaw => encode_blocks(pcm, codes, g711::alaw_code),
-    }
-}
-
-#[inline(always)]
-fn encode_blocks(pcm: &[u8], codes: &mut [u8], code_of: impl Fn(i32) -> i32) {
-    let (sample_blocks, samples) = pcm.as_chunks::<2>().0.as_chunks::<BLOCK_SAMPLES>();
-    let (code_blocks, last_codes) = codes.as_chunks_mut::<BLOCK_SAMPLES>();
-    for (codes, samples) in code_blocks.iter_mut().zip(sample_blocks) {
-        let block = samples.map(|sample| code_of(i32::from(i16::from_le_bytes(sample))));
-        *codes = block.map(|code| code as u8);
-    }
-    for (code, sample) in last_codes.iter_mut().zip(samples) {
-        *code = code_of(i32::from(i16::from_le_bytes(*sample))) as u8;
+        Law::Ulaw => encode_samples(pcm, codes, |sample| ulaw_code(i32::from(i16::from_le_bytes(sample)))),
+        Law::Alaw => encode_samples(pcm, codes, |sample| alaw_code(i32::from(i16::from_le_bytes(sample)))),
     }
 }
 
 pub fn g711_decode(law: Law, codes: &[u8], pcm: &mut [u8]) {
-    let table = g711::decode_table(law);
+    let table = decode_table(law);
     for (sample, code) in pcm.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
         *sample = table[usize::from(*code)].to_le_bytes();
     }
