@@ -53,9 +53,10 @@ py-test: $(VENV)/.dev system  ## the Python tests
 wheel: $(VENV)/.dev  ## build the wheel into target/wheels
 	$(BIN)/maturin build --quiet --release --out target/wheels
 
-bench: $(VENV)/.dev  ## CPU per session beside the official SDK, and 200 sessions at once
+bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at once, audioop beside the old one
 	$(BIN)/python benches/session_cpu.py
 	$(BIN)/python benches/many_sessions.py
+	$(BIN)/python benches/audioop_speed.py
 
 system:  ## install the offline engine's programs from Debian, if they are missing
 	@command -v espeak-ng >/dev/null && command -v apertium >/dev/null \
