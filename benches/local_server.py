@@ -1,16 +1,13 @@
-"""A loopback server in a process of its own, and what a row of every bench needs to say about the machine."""
+"""A loopback server in a process of its own."""
 
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from speechwire.codec import build_info
 
 
 @contextmanager
@@ -32,12 +29,3 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process has used, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def describe_machine() -> str:
-    """Return one line on the machine and the build; refuses a debug build, whose times mean nothing."""
-    build = build_info()
-    if build["profile"] != "release":
-        raise SystemExit("this is a debug build; build with --release")
-    features = " ".join(str(feature) for feature in build["cpu_features"])
-    return f"{platform.machine()}, {os.cpu_count()} CPUs ({features}), Python {platform.python_version()}"

@@ -10,7 +10,8 @@ import argparse
 import asyncio
 import time
 
-from local_server import cpu_seconds, describe_machine, loopback_server
+from local_server import cpu_seconds, loopback_server
+from machine import describe_machine
 from speechwire.errors import SessionError
 from speechwire.gradium import GradiumClient
 

@@ -17,7 +17,8 @@ import sys
 import time
 from typing import Any
 
-from local_server import describe_machine, loopback_server
+from local_server import loopback_server
+from machine import describe_machine
 from speechwire.codec import Resampler
 
 CLIENTS = {"gradium": "gradium", "speechwire": "speechwire.gradium"}
