@@ -15,7 +15,7 @@ APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-p
 FUZZ_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format rust-test stub-test fuzz py-test wheel bench system clean
+.PHONY: help demo test lint format rust-test stub-test fuzz py-test wheel bench bench-codec system clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at
 	$(BIN)/python benches/many_sessions.py
 	$(BIN)/python benches/audioop_speed.py
 
+bench-codec: $(VENV)/.bench  ## the codec beside other libraries; writes docs/benchmarks.md and its picture
+	$(BIN)/python benches/codec.py --output docs/benchmarks.md
+
 system:  ## install the offline engine's programs from Debian, if they are missing
 	@command -v espeak-ng >/dev/null && command -v apertium >/dev/null \
 	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt || { \
@@ -77,4 +80,8 @@ $(VENV)/.demo: $(BIN)/maturin $(SOURCES)
 
 $(VENV)/.dev: $(BIN)/maturin $(SOURCES)
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[bench]'
 	@touch $@
