@@ -12,6 +12,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
 APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
+PIPECAT := 'pipecat-ai==1.14.0'
 FUZZ_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
@@ -80,6 +81,7 @@ $(VENV)/.demo: $(BIN)/maturin $(SOURCES)
 
 $(VENV)/.dev: $(BIN)/maturin $(SOURCES)
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[dev]'
+	$(BIN)/python -m pip install --no-deps $(PIPECAT)
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
