@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import array
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from speechwire import _core, codec
 from speechwire.errors import AudioError, ContainerError, WireError
 
+DOCS = Path(__file__).parent.parent / "docs" / "codec.md"
 PCM = np.arange(-200, 200, dtype="<i2").tobytes()
 
 
@@ -26,6 +29,15 @@ def test_import_loads_nothing_but_the_extension() -> None:
 def test_module_exports_the_whole_extension_but_audioop() -> None:
     assert sorted(codec.__all__) == sorted(name for name in _core.__all__ if not name.startswith("audioop_"))
     assert all(getattr(codec, name) is getattr(_core, name) for name in codec.__all__)
+
+
+def test_docs_name_all_of_it_and_their_example_runs() -> None:
+    text = DOCS.read_text()
+    assert not [name for name in codec.__all__ if f"`{name}`" not in text]
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    subprocess.run([sys.executable, "-W", "error", "-c", example], check=True)
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (DOCS.parent / link).exists(), link
 
 
 def test_classes_say_where_they_live() -> None:
