@@ -129,7 +129,7 @@ def measure_law(law: str, settings: Settings) -> list[Table]:
                 times[name].append(cell)
         tables.append(
             Table(
-                title=f"{LAWS[law]}, {verb}",
+                title=f"G.711 {LAWS[law]}, {verb}",
                 text=TEXT,
                 baseline=BASELINE,
                 columns=[f"{length} samples" for length in LENGTHS],

@@ -16,7 +16,7 @@ WIDE = 6  # columns from which on a terminal gets ratios only
 INTRODUCTION = """\
 All contestants of a table run in one process, in rounds with a new random order each. The time is the best CPU time of
 the rounds; the ratio is the median of the ratios to the baseline within each round, so that it holds on a machine with
-other work. Differences below 10 % mean nothing. What is not *correct* does less than the others in its time."""
+other work. Differences below 10 % mean nothing. A row that is not *correct* did other work than the rest."""
 
 
 def micros(cell: Cell) -> str:
