@@ -3,16 +3,23 @@
 use super::{Row, portable};
 use crate::g711::Law;
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_ps, _mm256_and_si256, _mm256_cmpgt_epi16,
-    _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mullo_epi16, _mm256_or_si256,
-    _mm256_permute2f128_ps, _mm256_set_epi64x, _mm256_set1_epi16, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
+    __m256, __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_blendv_epi8, _mm256_castps_si256, _mm256_cmpgt_epi16, _mm256_cmpgt_epi32, _mm256_cvtepi16_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_min_epi32, _mm256_mullo_epi16,
+    _mm256_or_si256, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute2f128_ps, _mm256_permutevar8x32_epi32,
+    _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi8,
+    _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_srli_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
 };
 
 const LANES: usize = portable::LANES;
 /// Windows that share the loads of the row, one register each.
 const WINDOWS: usize = 8;
+/// A bit above a code, and where it lies above the segment number after the shift.
+const MARK: i16 = i16::MIN;
+const MARKED_0: i16 = 0x0800;
+/// Samples encoded together.
+const BLOCK_SAMPLES: usize = 32;
 /// Codes decoded together.
 const BLOCK_CODES: usize = 16;
 
@@ -99,7 +106,61 @@ pub fn pcm_from_units(units: &[f32], pcm: &mut [u8]) {
 
 #[target_feature(enable = "avx2,fma")]
 pub fn g711_encode(law: Law, pcm: &[u8], codes: &mut [u8]) {
+    match law {
+        Law::Ulaw => encode_blocks(law, pcm, codes, |samples| ulaw_codes(samples)),
+        Law::Alaw => encode_blocks(law, pcm, codes, |samples| alaw_codes(samples)),
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn encode_blocks(law: Law, pcm: &[u8], codes: &mut [u8], codes_of: impl Fn(__m256i) -> __m256i) {
+    let (pcm_blocks, pcm) = pcm.as_chunks::<{ BLOCK_SAMPLES * 2 }>();
+    let (code_blocks, codes) = codes.as_chunks_mut::<BLOCK_SAMPLES>();
+    for (codes, pcm) in code_blocks.iter_mut().zip(pcm_blocks) {
+        let quarters = [0, 16, 32, 48].map(|start| {
+            // SAFETY: the block holds 64 bytes, the last quarter starts at 48.
+            codes_of(_mm256_cvtepi16_epi32(unsafe { _mm_loadu_si128(pcm.as_ptr().add(start).cast()) }))
+        });
+        // Both steps of packing work within each half, so the groups of four have to be put in order afterwards.
+        let packed = _mm256_packus_epi16(
+            _mm256_packs_epi32(quarters[0], quarters[1]),
+            _mm256_packs_epi32(quarters[2], quarters[3]),
+        );
+        let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        // SAFETY: the block holds 32 bytes.
+        unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), packed) };
+    }
     portable::g711_encode(law, pcm, codes);
+}
+
+/// Do the segment search of [`crate::g711`] with the exponent of a float.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn segments_from(magnitudes: __m256i, first_exponent: i32) -> __m256i {
+    let floats = _mm256_castps_si256(_mm256_cvtepi32_ps(magnitudes));
+    _mm256_sub_epi32(_mm256_srli_epi32::<19>(floats), _mm256_set1_epi32((127 + first_exponent) << 4))
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn ulaw_codes(samples: __m256i) -> __m256i {
+    let sign = _mm256_srai_epi32::<31>(samples);
+    let magnitudes = _mm256_srli_epi32::<2>(_mm256_xor_si256(samples, sign));
+    let biased = _mm256_min_epi32(_mm256_add_epi32(magnitudes, _mm256_set1_epi32(33)), _mm256_set1_epi32(8191));
+    let inversion = _mm256_xor_si256(_mm256_and_si256(sign, _mm256_set1_epi32(0x80)), _mm256_set1_epi32(0xFF));
+    _mm256_xor_si256(segments_from(biased, 5), inversion)
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn alaw_codes(samples: __m256i) -> __m256i {
+    let sign = _mm256_srai_epi32::<31>(samples);
+    let magnitudes = _mm256_srli_epi32::<4>(_mm256_xor_si256(samples, sign));
+    let is_linear = _mm256_cmpgt_epi32(_mm256_set1_epi32(16), magnitudes);
+    let codes = _mm256_blendv_epi8(segments_from(magnitudes, 3), magnitudes, is_linear);
+    let inversion = _mm256_xor_si256(_mm256_and_si256(sign, _mm256_set1_epi32(0x80)), _mm256_set1_epi32(0xD5));
+    _mm256_xor_si256(codes, inversion)
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -124,14 +185,20 @@ fn decode_blocks(law: Law, codes: &[u8], pcm: &mut [u8], samples_of: impl Fn(__m
     portable::g711_decode(law, codes, pcm);
 }
 
-/// Look up the byte of a segment number, 0 to 7, in the lower half of each 16-bit lane.
+/// Cut the segment out of codes that were inverted with `MARK` set.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn marked_segments(inverted: __m256i) -> __m256i {
+    _mm256_and_si256(_mm256_srli_epi16::<4>(inverted), _mm256_set1_epi16(MARKED_0 | 7))
+}
+
+/// Look up the byte of a marked segment.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn by_segment(values: [u8; 8], segments: __m256i) -> __m256i {
     let values = i64::from_le_bytes(values);
-    // The upper byte of each lane has index 0; it is cleared afterwards.
-    let found = _mm256_shuffle_epi8(_mm256_set_epi64x(0, values, 0, values), segments);
-    _mm256_and_si256(found, _mm256_set1_epi16(0xFF))
+    // The mark is index 8 for the upper byte of each lane, where the table is 0.
+    _mm256_shuffle_epi8(_mm256_set_epi64x(0, values, 0, values), segments)
 }
 
 /// Negate the magnitudes whose code has no sign bit, as both laws ask for.
@@ -146,8 +213,8 @@ fn with_sign(magnitudes: __m256i, codes: __m256i) -> __m256i {
 #[inline]
 fn ulaw_samples(codes: __m256i) -> __m256i {
     let bias = _mm256_set1_epi16(0x84);
-    let inverted = _mm256_xor_si256(codes, _mm256_set1_epi16(0xFF));
-    let segments = _mm256_and_si256(_mm256_srli_epi16::<4>(inverted), _mm256_set1_epi16(7));
+    let inverted = _mm256_xor_si256(codes, _mm256_set1_epi16(MARK | 0xFF));
+    let segments = marked_segments(inverted);
     let steps = _mm256_and_si256(inverted, _mm256_set1_epi16(15));
     let scales = by_segment([1, 2, 4, 8, 16, 32, 64, 128], segments);
     let magnitudes = _mm256_mullo_epi16(_mm256_add_epi16(_mm256_slli_epi16::<3>(steps), bias), scales);
@@ -157,12 +224,12 @@ fn ulaw_samples(codes: __m256i) -> __m256i {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn alaw_samples(codes: __m256i) -> __m256i {
-    let inverted = _mm256_xor_si256(codes, _mm256_set1_epi16(0x55));
-    let segments = _mm256_and_si256(_mm256_srli_epi16::<4>(inverted), _mm256_set1_epi16(7));
+    let inverted = _mm256_xor_si256(codes, _mm256_set1_epi16(MARK | 0x55));
+    let segments = marked_segments(inverted);
     let steps = _mm256_and_si256(inverted, _mm256_set1_epi16(15));
     // The first two segments have the same step; from the second on the leading one is added.
     let scales = by_segment([1, 1, 2, 4, 8, 16, 32, 64], segments);
-    let is_upper = _mm256_cmpgt_epi16(segments, _mm256_setzero_si256());
+    let is_upper = _mm256_cmpgt_epi16(segments, _mm256_set1_epi16(MARKED_0));
     let leading = _mm256_or_si256(_mm256_and_si256(is_upper, _mm256_set1_epi16(0x100)), _mm256_set1_epi16(8));
     let magnitudes = _mm256_mullo_epi16(_mm256_add_epi16(_mm256_slli_epi16::<4>(steps), leading), scales);
     with_sign(magnitudes, codes)
