@@ -3,6 +3,9 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -145,3 +148,29 @@ def test_nesting_up_to_the_limit_is_read() -> None:
 def test_large_audio_survives() -> None:
     audio = bytes(range(256)) * 1000
     assert decode_message(encode_audio_message(audio))["audio"] == audio
+
+
+def test_messages_are_strings_of_their_own() -> None:
+    first, second = encode_audio_message(b"\1" * 30), encode_audio_message(b"\2" * 30)
+    blank = " " * len(first)
+    assert first != second
+    assert blank == " " * len(first)
+    for text in (first, second):
+        assert text.isascii()
+        assert hash(text) == hash(json.dumps(json.loads(text), separators=(",", ":")))
+        assert {text: 1}[json.dumps(json.loads(text), separators=(",", ":"))] == 1
+
+
+def test_messages_hold_under_the_debug_allocator() -> None:
+    code = (
+        "import base64, json, os\n"
+        "from speechwire.codec import decode_message, encode_audio_message\n"
+        "for size in [*range(70), 1000, 3840, 100_000]:\n"
+        "    audio = os.urandom(size)\n"
+        "    for request_id in (None, 'a', '\\u00e9\\n'):\n"
+        "        text = encode_audio_message(audio, request_id)\n"
+        "        assert base64.b64decode(json.loads(text)['audio']) == audio\n"
+        "        assert decode_message(text)['audio'] == audio\n"
+    )
+    environment = {**os.environ, "PYTHONMALLOC": "debug", "PYTHONDEVMODE": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)

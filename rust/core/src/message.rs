@@ -4,11 +4,15 @@
 //! the text, and the audio field is searched and decoded without looking at each of its characters as JSON.
 
 use crate::{Error, Result};
-use base64_simd::{Out, STANDARD};
+use base64_turbo::STANDARD;
 use std::borrow::Cow;
 
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 128;
+/// Room for the fields of most messages.
+const USUAL_FIELDS: usize = 8;
+/// Up to here a string is looked at byte by byte, which takes less than to call the search.
+const SHORT_BYTES: usize = 48;
 
 /// The names in an audio message.
 #[derive(Clone, Copy, Debug)]
@@ -67,14 +71,26 @@ pub struct Base64<'a> {
 }
 
 impl Base64<'_> {
-    /// Return how many bytes the text decodes to; an error if its length or padding is wrong.
+    /// Return how many bytes the text decodes to; an error if its length is wrong.
     pub fn decoded_bytes(&self) -> Result<usize> {
-        STANDARD.decoded_length(&self.text).map_err(|_| self.error())
+        let num_padding = self.text.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
+        if self.text.len().is_multiple_of(4) { Ok(self.text.len() / 4 * 3 - num_padding) } else { Err(self.error()) }
     }
 
     /// Decode to `output`, which has [`Base64::decoded_bytes`] bytes.
     pub fn decode_into(&self, output: &mut [u8]) -> Result<()> {
-        STANDARD.decode(&self.text, Out::from_slice(output)).map(|_| ()).map_err(|_| self.error())
+        let num_whole = self.text.len().saturating_sub(1) / 4 * 4;
+        let (text, last) = self.text.split_at(num_whole);
+        let (bytes, last_bytes) = output.split_at_mut(num_whole / 4 * 3);
+        // The decoder asks for room for three bytes, which the last one to three of them need not have.
+        let mut quantum = [0; 3];
+        match (STANDARD.decode_slice(text, bytes), STANDARD.decode_slice(last, &mut quantum)) {
+            (Ok(num_bytes), Ok(num_last)) if num_bytes == bytes.len() && num_last == last_bytes.len() => {
+                last_bytes.copy_from_slice(&quantum[..num_last]);
+                Ok(())
+            }
+            _ => Err(self.error()),
+        }
     }
 
     /// Say what is wrong with a text that could not be decoded.
@@ -92,35 +108,76 @@ impl Base64<'_> {
     }
 }
 
-/// Build the message for a chunk of audio.
+/// The message for a chunk of audio: JSON in ASCII, whose length is known before it is written.
+#[derive(Clone, Debug)]
+pub struct AudioMessage<'a> {
+    head: String,
+    audio: &'a [u8],
+    tail: String,
+}
+
+impl<'a> AudioMessage<'a> {
+    /// Build all of the message but its audio.
+    #[must_use]
+    pub fn new(fields: &AudioFields<'_>, audio: &'a [u8], request_id: Option<&str>) -> Self {
+        let (type_name, type_value) = fields.message_type;
+        let (mut head, mut tail) = (String::with_capacity(64), String::new());
+        head.push('{');
+        push_string(&mut head, type_name);
+        head.push(':');
+        push_string(&mut head, type_value);
+        head.push(',');
+        push_string(&mut head, fields.audio);
+        head.push_str(":\"");
+        if let Some(request_id) = request_id {
+            tail.push_str("\",");
+            push_string(&mut tail, fields.request_id);
+            tail.push(':');
+            push_string(&mut tail, request_id);
+            tail.push('}');
+        } else {
+            tail.push_str("\"}");
+        }
+        Self { head, audio, tail }
+    }
+
+    /// Return how many bytes the message has.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.head.len() + STANDARD.encoded_len(self.audio.len()) + self.tail.len()
+    }
+
+    /// Write the message, which is ASCII, to `output`, which has [`AudioMessage::num_bytes`] bytes.
+    pub fn write_into(&self, output: &mut [u8]) {
+        let (head, output) = output.split_at_mut(self.head.len());
+        let (base64, tail) = output.split_at_mut(output.len() - self.tail.len());
+        head.copy_from_slice(self.head.as_bytes());
+        tail.copy_from_slice(self.tail.as_bytes());
+        let written = STANDARD.encode_slice(self.audio, base64);
+        debug_assert_eq!(written, Ok(base64.len()));
+    }
+}
+
+/// Return the message for a chunk of audio.
 #[must_use]
 pub fn encode_audio_message(fields: &AudioFields<'_>, audio: &[u8], request_id: Option<&str>) -> String {
-    let (type_name, type_value) = fields.message_type;
-    let num_names = type_name.len() + type_value.len() + fields.audio.len() + fields.request_id.len();
-    let num_bytes = STANDARD.encoded_length(audio.len()) + num_names + request_id.map_or(0, str::len) + 24;
-    let mut message = String::with_capacity(num_bytes);
-    message.push('{');
-    push_string(&mut message, type_name);
-    message.push(':');
-    push_string(&mut message, type_value);
-    message.push(',');
-    push_string(&mut message, fields.audio);
-    message.push_str(":\"");
-    STANDARD.encode_append(audio, &mut message);
-    message.push('"');
-    if let Some(request_id) = request_id {
-        message.push(',');
-        push_string(&mut message, fields.request_id);
-        message.push(':');
-        push_string(&mut message, request_id);
-    }
-    message.push('}');
-    message
+    let message = AudioMessage::new(fields, audio, request_id);
+    let num_bytes = message.num_bytes();
+    let mut text = message.head;
+    text.reserve_exact(num_bytes - text.len());
+    STANDARD.encode_string(audio, &mut text);
+    text.push_str(&message.tail);
+    text
 }
 
 /// Append a JSON string, with everything that is not ASCII escaped so that the message is ASCII.
 fn push_string(message: &mut String, text: &str) {
     message.push('"');
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        message.push_str(text);
+        message.push('"');
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' => message.push_str("\\\""),
@@ -235,7 +292,7 @@ impl<'a> Parser<'a, '_> {
 
     fn parse_object(&mut self, depth: usize) -> Result<Fields<'a>> {
         self.open(depth)?;
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(USUAL_FIELDS);
         if self.peek() == Some(b'}') {
             self.position += 1;
             return Ok(fields);
@@ -330,6 +387,18 @@ impl<'a> Parser<'a, '_> {
         Ok(())
     }
 
+    /// Return the string that starts at the position and move behind it, if it is short and plain, as most are.
+    fn short_string(&mut self) -> Option<&'a str> {
+        let text = &self.text[self.position..];
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        let length = text.iter().take(SHORT_BYTES).take_while(|byte| is_plain(byte)).count();
+        if text.get(length) != Some(&b'"') {
+            return None;
+        }
+        self.position += length + 1;
+        std::str::from_utf8(&text[..length]).ok()
+    }
+
     /// Move to the next quote or backslash, return the position before it.
     fn skip_plain(&mut self) -> Result<usize> {
         let start = self.position;
@@ -360,6 +429,9 @@ impl<'a> Parser<'a, '_> {
 
     fn parse_string(&mut self) -> Result<Cow<'a, str>> {
         self.position += 1;
+        if let Some(text) = self.short_string() {
+            return Ok(Cow::Borrowed(text));
+        }
         let mut unescaped = String::new();
         loop {
             let start = self.skip_plain()?;
@@ -611,6 +683,17 @@ mod tests {
         fn any_text_is_accepted_or_refused_like_serde_json(text in r#"\{"a":[\[\]{}",:0-9eE+.\-\\untrlasf ]{0,12}\}"#) {
             let expected = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
             prop_assert_eq!(decode_message(text.as_bytes(), "audio").is_ok(), expected.is_ok(), "{}", text);
+        }
+
+        #[test]
+        fn message_is_the_same_whether_written_or_returned(
+            audio in prop::collection::vec(any::<u8>(), 0..300),
+            id in any::<Option<String>>(),
+        ) {
+            let message = AudioMessage::new(&FIELDS, &audio, id.as_deref());
+            let mut written = vec![0; message.num_bytes()];
+            message.write_into(&mut written);
+            prop_assert_eq!(written, encode_audio_message(&FIELDS, &audio, id.as_deref()).into_bytes());
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! Where bytes enter and leave.
+//! Where bytes enter and leave. The one `unsafe` block outside the core's room of kernels stands here.
 //!
 //! `bytes` cannot change and are borrowed. Every other buffer may change under us, so it is copied first.
 
@@ -8,7 +8,8 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyModule, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyModule, PyString, PyType};
+use speechwire_core::message::AudioMessage;
 
 /// From here on the work takes long enough, some 10 us, that letting other threads run pays for the switch.
 const DETACH_BYTES: usize = 64 * 1024;
@@ -150,6 +151,26 @@ pub fn new_bytes(
         detached(py, num_bytes.max(num_input_bytes), || fill(output));
         Ok(())
     })
+}
+
+/// Return a message as a new string.
+///
+/// The stable ABI makes strings only by decoding bytes, which looks at each of them again: for an audio message that
+/// takes longer than everything else. So a string of the length is made, and written before anybody else has it.
+pub fn new_message<'py>(py: Python<'py>, message: &AudioMessage<'_>) -> PyResult<Bound<'py, PyString>> {
+    let num_bytes = message.num_bytes();
+    let text = PyString::new(py, " ").mul(num_bytes)?.cast_into::<PyString>()?;
+    let blank = text.to_str()?.as_bytes();
+    // A string of one character could be one that others have too.
+    assert!(blank.len() == num_bytes && num_bytes > 1);
+    // SAFETY: an ASCII string of CPython keeps its characters in itself, and they are what `to_str` borrows. This one
+    // was made above: nobody else has it, it is not interned, its hash has not been computed, and nothing reads the
+    // borrow while it is written. It stays ASCII, because `AudioMessage` writes nothing else.
+    #[allow(unsafe_code)]
+    let characters = unsafe { std::slice::from_raw_parts_mut(blank.as_ptr().cast_mut(), num_bytes) };
+    detached(py, num_bytes, || message.write_into(characters));
+    debug_assert!(characters.is_ascii());
+    Ok(text)
 }
 
 /// Feed a chunk to something that emits frames and return them as a list of `bytes`.

@@ -1,10 +1,11 @@
 //! Audio messages and dictionaries.
 
-use crate::buffer::{Input, Item, detached};
+use crate::buffer::{Input, Item, detached, new_message};
 use crate::error::{CoreError, wire_error};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
-use speechwire_core::message::{self, AudioFields, Base64, Fields, Value};
+use speechwire_core::message::{self, AudioFields, AudioMessage, Base64, Fields, Value};
 
 const FIELDS: AudioFields<'static> =
     AudioFields { message_type: ("type", "audio"), audio: "audio", request_id: "client_req_id" };
@@ -18,9 +19,7 @@ pub fn encode_audio_message<'py>(
 ) -> PyResult<Bound<'py, PyString>> {
     let client_req_id = client_req_id.map(unicode_of).transpose()?;
     let input = Input::new(audio, Item::S16)?;
-    let bytes = input.as_slice();
-    let text = detached(audio.py(), bytes.len(), || message::encode_audio_message(&FIELDS, bytes, client_req_id));
-    Ok(PyString::new(audio.py(), &text))
+    new_message(audio.py(), &AudioMessage::new(&FIELDS, input.as_slice(), client_req_id))
 }
 
 /// Parse a message, with its audio decoded.
@@ -48,9 +47,18 @@ fn decode<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyDict>> {
 fn new_dict<'py>(py: Python<'py>, fields: Fields<'_>) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     for (name, value) in fields {
-        dict.set_item(PyString::new(py, &name), new_value(py, value)?)?;
+        dict.set_item(new_string(py, &name), new_value(py, value)?)?;
     }
     Ok(dict)
+}
+
+/// Return a string; those of every audio message are made once.
+fn new_string<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyString> {
+    match text {
+        "type" => intern!(py, "type").clone(),
+        "audio" => intern!(py, "audio").clone(),
+        text => PyString::new(py, text),
+    }
 }
 
 fn new_value<'py>(py: Python<'py>, value: Value<'_>) -> PyResult<Bound<'py, PyAny>> {
@@ -59,7 +67,7 @@ fn new_value<'py>(py: Python<'py>, value: Value<'_>) -> PyResult<Bound<'py, PyAn
         Value::Bool(value) => PyBool::new(py, value).to_owned().into_any(),
         Value::Integer(digits) => new_int(py, digits)?,
         Value::Float(value) => PyFloat::new(py, value).into_any(),
-        Value::String(value) => PyString::new(py, &value).into_any(),
+        Value::String(value) => new_string(py, &value).into_any(),
         Value::Array(values) => {
             let list = PyList::empty(py);
             for value in values {
