@@ -13,10 +13,13 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
 APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
 PIPECAT := 'pipecat-ai==1.14.0'
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 60
+# What Miri is to believe the CPU has.
+MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
+comma := ,
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format rust-test stub-test fuzz py-test wheel bench bench-codec system clean
+.PHONY: help demo test lint format rust-test miri stub-test fuzz py-test wheel bench bench-codec system clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -45,6 +48,10 @@ rust-test:  ## the core crate's tests, with and without SIMD; they need no Pytho
 fuzz:  ## every fuzz target for FUZZ_SECONDS
 	rust/core/fuzz/run $(FUZZ_SECONDS)
 
+miri:  ## the kernels under Miri, which needs a nightly compiler; not a part of `make test`
+	MIRIFLAGS=-Zmiri-disable-isolation RUSTFLAGS="$(MIRI_FEATURES)" CARGO_TARGET_DIR=target/miri \
+	  cargo +nightly miri test -p speechwire-core --lib simd
+
 stub-test: $(VENV)/.dev  ## compare the hand-written stub with the built module
 	$(BIN)/python -m mypy.stubtest speechwire._core
 
@@ -54,10 +61,11 @@ py-test: $(VENV)/.dev system  ## the Python tests
 wheel: $(VENV)/.dev  ## build the wheel into target/wheels
 	$(BIN)/maturin build --quiet --release --out target/wheels
 
-bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at once, audioop beside the old one
+bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at once, audioop beside the old one, two threads
 	$(BIN)/python benches/session_cpu.py
 	$(BIN)/python benches/many_sessions.py
 	$(BIN)/python benches/audioop_speed.py
+	$(BIN)/python benches/threads.py
 
 bench-codec: $(VENV)/.bench  ## the codec beside other libraries; writes docs/benchmarks.md and its picture
 	$(BIN)/python benches/codec.py --output docs/benchmarks.md

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from local_server import describe_machine
+from machine import describe_machine
 from speechwire import audioop
 
 with warnings.catch_warnings():

@@ -11,8 +11,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyModule, PyString, PyType};
 use speechwire_core::message::AudioMessage;
 
-/// From here on the work takes long enough, some 10 us, that letting other threads run pays for the switch.
+/// From here on a simple kernel takes long enough, about 4 us, that letting other threads run pays for the switch:
+/// two threads are 1.7 times as fast as one. `benches/threads.py` measures it.
 const DETACH_BYTES: usize = 64 * 1024;
+/// How many bytes of a simple kernel a byte to be resampled is worth.
+pub const RESAMPLING_WORK: usize = 8;
+/// How many bytes of base64 are worth one of a simple kernel.
+pub const BASE64_WORK: usize = 4;
 
 static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static FROMBUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -135,20 +140,20 @@ fn copy<T: Element, const N: usize>(
     Ok(bytes)
 }
 
-/// Do work on `num_bytes` bytes, with other threads running if there are many.
-pub fn detached<T: Send>(py: Python<'_>, num_bytes: usize, work: impl FnOnce() -> T + Send) -> T {
-    if num_bytes >= DETACH_BYTES { py.detach(work) } else { work() }
+/// Do work that is as long as that of a simple kernel on so many bytes, with other threads running if it is long.
+pub fn detached<T: Send>(py: Python<'_>, work_bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+    if work_bytes >= DETACH_BYTES { py.detach(work) } else { work() }
 }
 
-/// Return new `bytes` that `fill` writes from `num_input_bytes` bytes.
+/// Return new `bytes` that `fill` writes, with the work of so many bytes.
 pub fn new_bytes(
     py: Python<'_>,
     num_bytes: usize,
-    num_input_bytes: usize,
+    work_bytes: usize,
     fill: impl FnOnce(&mut [u8]) + Send,
 ) -> PyResult<Bound<'_, PyBytes>> {
     PyBytes::new_with(py, num_bytes, |output| {
-        detached(py, num_bytes.max(num_input_bytes), || fill(output));
+        detached(py, num_bytes.max(work_bytes), || fill(output));
         Ok(())
     })
 }
@@ -168,7 +173,7 @@ pub fn new_message<'py>(py: Python<'py>, message: &AudioMessage<'_>) -> PyResult
     // borrow while it is written. It stays ASCII, because `AudioMessage` writes nothing else.
     #[allow(unsafe_code)]
     let characters = unsafe { std::slice::from_raw_parts_mut(blank.as_ptr().cast_mut(), num_bytes) };
-    detached(py, num_bytes, || message.write_into(characters));
+    detached(py, num_bytes / BASE64_WORK, || message.write_into(characters));
     debug_assert!(characters.is_ascii());
     Ok(text)
 }
@@ -176,14 +181,14 @@ pub fn new_message<'py>(py: Python<'py>, message: &AudioMessage<'_>) -> PyResult
 /// Feed a chunk to something that emits frames and return them as a list of `bytes`.
 pub fn new_frames<E>(
     py: Python<'_>,
-    num_input_bytes: usize,
+    work_bytes: usize,
     feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E> + Send,
 ) -> PyResult<Bound<'_, PyList>>
 where
     E: Send + Into<PyErr>,
 {
     let list = PyList::empty(py);
-    if num_input_bytes < DETACH_BYTES {
+    if work_bytes < DETACH_BYTES {
         let mut appended = Ok(());
         feed(&mut |frame| {
             if appended.is_ok() {
@@ -247,17 +252,17 @@ fn new_dtype(py: Python<'_>, item: Item) -> PyResult<Py<PyAny>> {
     Ok(PyModule::import(py, "numpy")?.getattr("dtype")?.call1((item.name(),))?.unbind())
 }
 
-/// Return a new numpy array of `dtype` whose bytes `fill` writes from `num_input_bytes` bytes.
+/// Return a new numpy array of `dtype` whose bytes `fill` writes, with the work of so many bytes.
 pub fn new_array<'py>(
     dtype: &Bound<'py, PyAny>,
     num_bytes: usize,
-    num_input_bytes: usize,
+    work_bytes: usize,
     fill: impl FnOnce(&mut [u8]) + Send,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = dtype.py();
     // A bytearray makes the array writable without a copy.
     let output = PyByteArray::new_with(py, num_bytes, |output| {
-        detached(py, num_bytes.max(num_input_bytes), || fill(output));
+        detached(py, num_bytes.max(work_bytes), || fill(output));
         Ok(())
     })?;
     FROMBUFFER.import(py, "numpy", "frombuffer")?.call1((output, dtype))

@@ -1,6 +1,6 @@
 //! Audio messages and dictionaries.
 
-use crate::buffer::{Input, Item, detached, new_message};
+use crate::buffer::{BASE64_WORK, Input, Item, detached, new_message};
 use crate::error::{CoreError, wire_error};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -40,7 +40,8 @@ fn unicode_of<'a>(string: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
 }
 
 fn decode<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyDict>> {
-    let fields = detached(py, text.len(), || message::decode_message(text, FIELDS.audio)).map_err(CoreError::from)?;
+    let fields = detached(py, text.len() / BASE64_WORK, || message::decode_message(text, FIELDS.audio))
+        .map_err(CoreError::from)?;
     new_dict(py, fields)
 }
 
@@ -93,7 +94,7 @@ fn new_int<'py>(py: Python<'py>, digits: &str) -> PyResult<Bound<'py, PyAny>> {
 fn new_audio<'py>(py: Python<'py>, base64: &Base64<'_>) -> PyResult<Bound<'py, PyBytes>> {
     let num_bytes = base64.decoded_bytes().map_err(CoreError::from)?;
     PyBytes::new_with(py, num_bytes, |audio| {
-        let decoded = detached(py, num_bytes, || base64.decode_into(audio));
+        let decoded = detached(py, num_bytes / BASE64_WORK, || base64.decode_into(audio));
         decoded.map_err(|error| CoreError::from(error).into())
     })
 }

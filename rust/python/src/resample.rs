@@ -1,6 +1,6 @@
 //! Resampling of buffers and numpy arrays.
 
-use crate::buffer::{Array, Input, Item, detached, new_array, new_bytes};
+use crate::buffer::{Array, Input, Item, RESAMPLING_WORK, detached, new_array, new_bytes};
 use crate::error::CoreError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -86,13 +86,15 @@ impl Resampler {
         if let Some(Array { dtype, samples }) = Array::new(chunk, item)? {
             let num_bytes = self.resampler.output_bytes(samples.len());
             self.dtype = Some(dtype.clone().unbind());
-            return new_array(&dtype, num_bytes, samples.len(), |output| self.resampler.feed_into(&samples, output));
+            return new_array(&dtype, num_bytes, samples.len() * RESAMPLING_WORK, |output| {
+                self.resampler.feed_into(&samples, output);
+            });
         }
         let input = Input::new(chunk, item)?;
         let samples = input.as_slice();
         let num_bytes = self.resampler.output_bytes(samples.len());
         self.dtype = None;
-        let output = new_bytes(chunk.py(), num_bytes, samples.len(), |output| {
+        let output = new_bytes(chunk.py(), num_bytes, samples.len() * RESAMPLING_WORK, |output| {
             self.resampler.feed_into(samples, output);
         })?;
         Ok(output.into_any())
@@ -132,7 +134,7 @@ pub fn resample<'py>(
         None => (None, Input::new(pcm, item_of(sample_format))?),
     };
     let samples = input.as_slice();
-    let output = detached(pcm.py(), samples.len(), || {
+    let output = detached(pcm.py(), samples.len() * RESAMPLING_WORK, || {
         speechwire_core::resample::resample(samples, input_rate, output_rate, quality, sample_format)
     });
     let output = output.map_err(CoreError::from)?;

@@ -1,6 +1,6 @@
 //! The chain from one wire format to another.
 
-use crate::buffer::{Input, Item, new_frames};
+use crate::buffer::{Input, Item, RESAMPLING_WORK, new_frames};
 use crate::error::CoreError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -44,7 +44,9 @@ impl Transcoder {
     fn feed<'py>(&mut self, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let input = Input::new(chunk, Item::S16)?;
         let bytes = input.as_slice();
-        new_frames(chunk.py(), bytes.len(), |emit| self.transcoder.feed(bytes, emit).map_err(CoreError::from))
+        new_frames(chunk.py(), bytes.len() * RESAMPLING_WORK, |emit| {
+            self.transcoder.feed(bytes, emit).map_err(CoreError::from)
+        })
     }
 
     /// Return the tail and start a new stream.

@@ -120,6 +120,8 @@ mod tests {
     const PORTABLE: Backend = Backend(Set::Portable);
     /// More than three blocks of the widest kernel, so that every remainder comes up.
     const MOST: usize = 3 * 32 + 1;
+    /// An interpreter of the code takes one of so many cases.
+    const STRIDE: usize = if cfg!(miri) { 13 } else { 1 };
 
     /// The reference with the rounding of the instruction set in use.
     fn convolve_like(rows: &[Row<'_>], window_step: usize, output: &mut [f32]) {
@@ -151,7 +153,7 @@ mod tests {
         let noise: Vec<f32> = (0..2_000).map(|index| (index as f32 * 1.7).sin() * (index as f32 * 0.3).cos()).collect();
         for (num_taps, num_rows) in [(0, 1), (LANES, 1), (LANES, 5), (5 * LANES, 2), (12 * LANES, 3)] {
             for offset in 0..4 {
-                for num_outputs in 0..20_usize * num_rows {
+                for num_outputs in (0..20_usize * num_rows).step_by(STRIDE) {
                     for window_step in [0, 1, 2, 7] {
                         let rows: Vec<Row<'_>> = (0..num_rows)
                             .map(|index| {
@@ -193,7 +195,7 @@ mod tests {
         let halves = (-70_000..70_000).step_by(37).map(|value| value as f32 * 0.5);
         let special = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, 32767.5, -32768.5];
         let units: Vec<f32> = special.into_iter().chain(halves).collect();
-        for start in 0..MOST.min(units.len()) {
+        for start in (0..MOST).step_by(STRIDE) {
             let units = &units[start..start + MOST];
             let (mut actual, mut expected) = (vec![0; MOST * 2], vec![0; MOST * 2]);
             Backend::detect().pcm_from_units(units, &mut actual);
@@ -208,11 +210,12 @@ mod tests {
 
     #[test]
     fn g711_equals_the_reference_on_every_sample_and_code() {
-        let pcm = pcm_from(i16::MIN..=i16::MAX);
+        let samples = || (i16::MIN..=i16::MAX).step_by(STRIDE);
+        let pcm = pcm_from(samples());
         for (law, code_of) in [(Law::Ulaw, g711::ulaw_code as fn(i32) -> i32), (Law::Alaw, g711::alaw_code)] {
-            let mut codes = vec![0; 65_536];
+            let mut codes = vec![0; pcm.len() / 2];
             Backend::detect().g711_encode(law, &pcm, &mut codes);
-            assert!((i16::MIN..=i16::MAX).map(|sample| code_of(i32::from(sample)) as u8).eq(codes), "{law:?}");
+            assert!(samples().map(|sample| code_of(i32::from(sample)) as u8).eq(codes), "{law:?}");
             let codes: Vec<u8> = (0..=255).collect();
             let mut decoded = vec![0; 512];
             Backend::detect().g711_decode(law, &codes, &mut decoded);
@@ -226,7 +229,7 @@ mod tests {
         let codes: Vec<u8> = (0..200).map(|index: i32| (index * 31) as u8).collect();
         for law in [Law::Ulaw, Law::Alaw] {
             for start in 0..5 {
-                for length in 0..=MOST {
+                for length in (0..=MOST).step_by(STRIDE) {
                     let (pcm, codes) = (&pcm[start * 2..][..length * 2], &codes[start..][..length]);
                     let (mut actual, mut expected) = (vec![0; length], vec![0; length]);
                     Backend::detect().g711_encode(law, pcm, &mut actual);

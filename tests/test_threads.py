@@ -1,0 +1,123 @@
+"""Large buffers are worked on without the interpreter lock, small ones with it; an object has one user at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speechwire import audioop, codec
+
+LARGE = 8_000_000
+WITH_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+pytestmark = pytest.mark.skipif(not WITH_GIL, reason="this interpreter has no lock to let go of")
+
+
+def wav(pcm: bytes) -> bytes:
+    return codec.WavWriter(8000).feed(pcm)
+
+
+# What is called, and its input made of PCM.
+CALLS: dict[str, tuple[Callable[[], Callable[[Any], Any]], Callable[[bytes], Any]]] = {
+    "ulaw_encode": (lambda: codec.ulaw_encode, bytes),
+    "alaw_decode": (lambda: codec.alaw_decode, bytes),
+    "ulaw_to_alaw": (lambda: codec.ulaw_to_alaw, bytes),
+    "pcm_to_float": (lambda: codec.pcm_to_float, bytes),
+    "resample": (lambda: lambda pcm: codec.resample(pcm, 8000, 24000), bytes),
+    "resample of an array": (
+        lambda: lambda pcm: codec.resample(pcm, 8000, 24000),
+        lambda pcm: np.frombuffer(pcm, np.int16),
+    ),
+    "encode_audio_message": (lambda: codec.encode_audio_message, bytes),
+    "decode_message": (lambda: codec.decode_message, lambda pcm: json.dumps({"audio": base64.b64encode(pcm).decode()})),
+    "Resampler": (lambda: codec.Resampler(8000, 24000).feed, bytes),
+    "Transcoder": (lambda: codec.Transcoder("pcm_8000", "ulaw_8000").feed, bytes),
+    "WavReader": (lambda: codec.WavReader().feed, wav),
+    "FrameSlicer": (lambda: codec.FrameSlicer(LARGE).feed, bytes),
+    "audioop.lin2ulaw": (lambda: lambda pcm: audioop.lin2ulaw(pcm, 2), bytes),
+}
+
+
+@pytest.fixture(autouse=True)
+def switches_only_when_the_lock_is_let_go() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def others_run_during(call: Callable[[Any], Any], argument: Any) -> bool:
+    """Tell whether this thread gets to run while another one is in a call."""
+    events: list[str] = []
+
+    def work() -> None:
+        events.append("called")
+        call(argument)
+        events.append("returned")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not events:
+        # Waiting lets the lock go; the other thread then keeps it until the call does.
+        threading.Event().wait(0.001)
+    seen = list(events)
+    thread.join(60)
+    assert events == ["called", "returned"]
+    return seen == ["called"]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_large_buffers_let_other_threads_run(name: str) -> None:
+    new_call, convert = CALLS[name]
+    argument = convert(np.random.default_rng(1).integers(-20000, 20000, LARGE // 2, np.int16).tobytes())
+    assert any(others_run_during(new_call(), argument) for _ in range(5))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_small_buffers_keep_the_lock(name: str) -> None:
+    new_call, convert = CALLS[name]
+    assert not others_run_during(new_call(), convert(bytes(640)))
+
+
+@pytest.mark.parametrize(
+    "new_object",
+    [
+        lambda: codec.Resampler(8000, 48000, quality="high"),
+        lambda: codec.Transcoder("pcm_8000", "pcm_48000"),
+        lambda: codec.WavReader(),
+    ],
+)
+def test_object_in_use_by_another_thread_raises(new_object: Callable[[], Any]) -> None:
+    assert any(is_refused_during_use(new_object()) for _ in range(5))
+
+
+def is_refused_during_use(stream: Any) -> bool:
+    """Feed a stream while another thread does; tell whether that was refused, and check that it works afterwards."""
+    chunk = wav(bytes(LARGE)) if isinstance(stream, codec.WavReader) else bytes(LARGE)
+    called = threading.Event()
+    results: list[int] = []
+
+    def work() -> None:
+        called.set()
+        results.append(len(stream.feed(chunk)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    called.wait(60)
+    try:
+        stream.feed(b"")
+    except RuntimeError as error:
+        refused = str(error) == "Already borrowed"
+    else:
+        refused = False
+    thread.join(60)
+    assert results
+    assert not stream.feed(b"")
+    return refused
