@@ -400,13 +400,8 @@ impl Resampler {
             let rows = ticks * self.bank.rows_per_tick as u64;
             let row = (rows >> POSITION_BITS) as usize;
             let weight = (rows % (1 << POSITION_BITS)) as f32 / (1_u64 << POSITION_BITS) as f32;
-            let samples = &self.inputs[place.oldest..];
-            let mut around = [0.0; 2];
-            self.backend.convolve(
-                [row, row + 1].map(|row| (self.bank.row(row, 0), samples)).into_iter(),
-                0,
-                &mut around,
-            );
+            let window = &self.inputs[place.oldest..];
+            let around = self.backend.dot_products_of_pair([self.bank.row(row, 0), self.bank.row(row + 1, 0)], window);
             *output = around[0] + (around[1] - around[0]) * weight;
         }
     }
@@ -433,10 +428,10 @@ impl Place {
     fn advance(&mut self, bank: &Bank) {
         self.oldest += bank.whole_step;
         self.phase += bank.phase_step;
-        if self.phase >= bank.up {
-            self.phase -= bank.up;
-            self.oldest += 1;
-        }
+        // Without a branch, which for most ratios could not be foretold.
+        let wraps = usize::from(self.phase >= bank.up);
+        self.phase -= bank.up * wraps;
+        self.oldest += wraps;
     }
 }
 

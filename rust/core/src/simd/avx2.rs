@@ -15,6 +15,12 @@ use std::arch::x86_64::{
 const LANES: usize = portable::LANES;
 /// Windows that share the loads of the row, one register each.
 const WINDOWS: usize = 8;
+/// Windows that two rows share.
+const SHARED_WINDOWS: usize = WINDOWS / 2;
+/// Copies of the functions for rows with few and with many windows. The compiler puts a function with one caller into
+/// it, and a call takes as long as a short row.
+const FEW: u8 = 0;
+const MANY: u8 = 1;
 /// A bit above a code, and where it lies above the segment number after the shift.
 const MARK: i16 = i16::MIN;
 const MARKED_0: i16 = 0x0800;
@@ -27,32 +33,113 @@ const BLOCK_CODES: usize = 16;
 pub fn convolve<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, window_step: usize, output: &mut [f32]) {
     let num_rows = rows.len();
     let (fewest_windows, num_longer) = (output.len() / num_rows, output.len() % num_rows);
+    if fewest_windows >= WINDOWS && window_step < num_rows {
+        convolve_sharing(rows, window_step, output);
+        return;
+    }
     for (first, (row, samples)) in rows.enumerate().take(output.len()) {
-        let mut num_windows = fewest_windows + usize::from(first < num_longer);
-        let (mut samples, mut output) = (samples, &mut output[first..]);
-        while num_windows > WINDOWS {
-            dot_products::<WINDOWS>(row, samples, window_step, output, num_rows);
-            num_windows -= WINDOWS;
-            samples = &samples[WINDOWS * window_step..];
-            output = &mut output[WINDOWS * num_rows..];
+        let num_windows = fewest_windows + usize::from(first < num_longer);
+        convolve_row::<FEW>(row, samples, window_step, &mut output[first..], num_rows, num_windows);
+    }
+}
+
+/// Do the same where the rate rises: neighbouring outputs depend on the same inputs, which are loaded once for two rows.
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+fn convolve_sharing<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, window_step: usize, output: &mut [f32]) {
+    let num_rows = rows.len();
+    let (fewest_windows, num_longer) = (output.len() / num_rows, output.len() % num_rows);
+    let num_windows = |first| fewest_windows + usize::from(first < num_longer);
+    let mut waiting: Option<(usize, Row<'a>)> = None;
+    for (first, (row, samples)) in rows.enumerate().take(output.len()) {
+        match waiting.take() {
+            Some((before, (row_before, same))) if std::ptr::eq(same, samples) => {
+                let output = &mut output[before..];
+                convolve_pair([row_before, row], samples, window_step, output, num_rows, num_windows(first));
+                if num_windows(first) < num_windows(before) {
+                    let start = num_windows(first);
+                    let (samples, output) = (&samples[start * window_step..], &mut output[start * num_rows..]);
+                    dot_products::<1, MANY>(row_before, samples, window_step, output, num_rows);
+                }
+            }
+            single => {
+                waiting = Some((first, (row, samples)));
+                if let Some((first, (row, samples))) = single {
+                    let (output, num_windows) = (&mut output[first..], num_windows(first));
+                    convolve_row::<MANY>(row, samples, window_step, output, num_rows, num_windows);
+                }
+            }
         }
-        match num_windows {
-            1 => dot_products::<1>(row, samples, window_step, output, num_rows),
-            2 => dot_products::<2>(row, samples, window_step, output, num_rows),
-            3 => dot_products::<3>(row, samples, window_step, output, num_rows),
-            4 => dot_products::<4>(row, samples, window_step, output, num_rows),
-            5 => dot_products::<5>(row, samples, window_step, output, num_rows),
-            6 => dot_products::<6>(row, samples, window_step, output, num_rows),
-            7 => dot_products::<7>(row, samples, window_step, output, num_rows),
-            _ => dot_products::<WINDOWS>(row, samples, window_step, output, num_rows),
+    }
+    if let Some((first, (row, samples))) = waiting {
+        let (output, num_windows) = (&mut output[first..], num_windows(first));
+        convolve_row::<MANY>(row, samples, window_step, output, num_rows, num_windows);
+    }
+}
+
+/// Write the dot products of two rows with the same windows.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn convolve_pair(
+    rows: [&[f32]; 2],
+    samples: &[f32],
+    window_step: usize,
+    output: &mut [f32],
+    output_step: usize,
+    num_windows: usize,
+) {
+    for start in (0..num_windows).step_by(SHARED_WINDOWS) {
+        let (samples, output) = (&samples[start * window_step..], &mut output[start * output_step..]);
+        match num_windows - start {
+            1 => dot_product_pairs::<1>(rows, samples, window_step, output, output_step),
+            2 => dot_product_pairs::<2>(rows, samples, window_step, output, output_step),
+            3 => dot_product_pairs::<3>(rows, samples, window_step, output, output_step),
+            _ => dot_product_pairs::<SHARED_WINDOWS>(rows, samples, window_step, output, output_step),
         }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn dot_products_of_pair(rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
+    let mut output = [0.0; 2];
+    dot_product_pairs::<1>(rows, window, 0, &mut output, 2);
+    output
+}
+
+/// Write the dot products of all windows of a row.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn convolve_row<const COPY: u8>(
+    row: &[f32],
+    samples: &[f32],
+    window_step: usize,
+    output: &mut [f32],
+    output_step: usize,
+    num_windows: usize,
+) {
+    let (mut samples, mut output, mut num_windows) = (samples, output, num_windows);
+    while num_windows > WINDOWS {
+        dot_products::<WINDOWS, COPY>(row, samples, window_step, output, output_step);
+        num_windows -= WINDOWS;
+        samples = &samples[WINDOWS * window_step..];
+        output = &mut output[WINDOWS * output_step..];
+    }
+    match num_windows {
+        1 => dot_products::<1, COPY>(row, samples, window_step, output, output_step),
+        2 => dot_products::<2, COPY>(row, samples, window_step, output, output_step),
+        3 => dot_products::<3, COPY>(row, samples, window_step, output, output_step),
+        4 => dot_products::<4, COPY>(row, samples, window_step, output, output_step),
+        5 => dot_products::<5, COPY>(row, samples, window_step, output, output_step),
+        6 => dot_products::<6, COPY>(row, samples, window_step, output, output_step),
+        7 => dot_products::<7, COPY>(row, samples, window_step, output, output_step),
+        _ => dot_products::<WINDOWS, COPY>(row, samples, window_step, output, output_step),
     }
 }
 
 /// Write the dot products of the first `N` windows, `output_step` places apart.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn dot_products<const N: usize>(
+fn dot_products<const N: usize, const COPY: u8>(
     row: &[f32],
     samples: &[f32],
     window_step: usize,
@@ -75,6 +162,39 @@ fn dot_products<const N: usize>(
     unsafe { _mm256_storeu_ps(products.as_mut_ptr(), sums_of_lanes(sums)) };
     for (window, product) in products.into_iter().enumerate().take(N) {
         output[window * output_step] = product;
+    }
+}
+
+/// Write the dot products of two rows with the first `N` windows: next to each other, and `output_step` places apart.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn dot_product_pairs<const N: usize>(
+    rows: [&[f32]; 2],
+    samples: &[f32],
+    window_step: usize,
+    output: &mut [f32],
+    output_step: usize,
+) {
+    let num_taps = rows[0].len();
+    assert!(num_taps.is_multiple_of(LANES) && rows[1].len() == num_taps);
+    assert!(samples.len() >= (N - 1) * window_step + num_taps);
+    let mut sums = [_mm256_setzero_ps(); WINDOWS];
+    for start in (0..num_taps).step_by(LANES) {
+        // SAFETY: `start` + LANES is at most the length of both rows, which is a multiple of LANES.
+        let taps = rows.map(|row| unsafe { _mm256_loadu_ps(row.as_ptr().add(start)) });
+        for window in 0..N {
+            // SAFETY: the last window, (N - 1) * `window_step` samples on, holds as many samples as a row has taps.
+            let samples = unsafe { _mm256_loadu_ps(samples.as_ptr().add(window * window_step + start)) };
+            sums[window] = _mm256_fmadd_ps(taps[0], samples, sums[window]);
+            sums[SHARED_WINDOWS + window] = _mm256_fmadd_ps(taps[1], samples, sums[SHARED_WINDOWS + window]);
+        }
+    }
+    let mut products = [0.0; WINDOWS];
+    // SAFETY: there is room for WINDOWS = 8 floats.
+    unsafe { _mm256_storeu_ps(products.as_mut_ptr(), sums_of_lanes(sums)) };
+    for window in 0..N {
+        output[window * output_step] = products[window];
+        output[window * output_step + 1] = products[SHARED_WINDOWS + window];
     }
 }
 

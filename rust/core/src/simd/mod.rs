@@ -87,6 +87,13 @@ impl Backend {
         dispatch!(self, convolve(rows, window_step, output));
     }
 
+    /// Return the dot products of two equally long rows with the same window, as [`Backend::convolve`] gives them.
+    #[must_use]
+    #[inline]
+    pub fn dot_products_of_pair(self, rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
+        dispatch!(self, dot_products_of_pair(rows, window))
+    }
+
     /// Convert PCM to floats in units of the last bit; both have the same number of samples.
     #[inline]
     pub fn units_from_pcm(self, pcm: &[u8], units: &mut [f32]) {
@@ -154,13 +161,14 @@ mod tests {
         for (num_taps, num_rows) in [(0, 1), (LANES, 1), (LANES, 5), (5 * LANES, 2), (12 * LANES, 3)] {
             for offset in 0..4 {
                 for num_outputs in (0..20_usize * num_rows).step_by(STRIDE) {
-                    for window_step in [0, 1, 2, 7] {
+                    for (window_step, samples_step) in [(0, 1), (1, 1), (2, 1), (7, 1), (1, 0), (3, 0)] {
                         let rows: Vec<Row<'_>> = (0..num_rows)
                             .map(|index| {
                                 let num_windows = (num_outputs + num_rows - 1 - index) / num_rows;
                                 let end = num_windows.saturating_sub(1) * window_step + num_taps;
                                 // Not a sample more than is needed, so that a read beyond the end is a panic.
-                                (&noise[offset + 31 * index..][..num_taps], &noise[300 + offset + index..][..end])
+                                let start = 300 + offset + index * samples_step;
+                                (&noise[offset + 31 * index..][..num_taps], &noise[start..][..end])
                             })
                             .collect();
                         let (mut actual, mut expected) = (vec![f32::NAN; num_outputs], vec![f32::NAN; num_outputs]);
@@ -175,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn pair_equals_the_reference() {
+        let noise: Vec<f32> = (0..300).map(|index| (index as f32 * 1.7).sin() * (index as f32 * 0.3).cos()).collect();
+        for num_taps in [0, LANES, 7 * LANES] {
+            for offset in 0..4 {
+                let (rows, window) = ([&noise[offset..][..num_taps], &noise[70..][..num_taps]], &noise[200 + offset..]);
+                let mut expected = [f32::NAN; 2];
+                convolve_like(&rows.map(|row| (row, window)), 0, &mut expected);
+                let actual = Backend::detect().dot_products_of_pair(rows, &window[..num_taps]);
+                assert_eq!(actual.map(f32::to_bits), expected.map(f32::to_bits), "{num_taps}");
+            }
+        }
+    }
+
+    #[test]
     fn fused_and_separate_rounding_differ_in_the_last_bits_only() {
         let row: Vec<f32> = (0..96).map(|index| (index as f32 * 0.37).sin()).collect();
         let (mut fused, mut separate) = ([0.0], [0.0]);
@@ -184,8 +206,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic = "samples.len()"]
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(feature = "portable")))]
+    #[should_panic = "len"]
     fn window_beyond_the_samples_is_refused() {
         Backend::detect().convolve([(&[1.0; LANES][..], &[1.0; LANES][..])].into_iter(), 1, &mut [0.0; 2]);
     }

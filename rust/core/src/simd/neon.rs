@@ -42,6 +42,11 @@ fn convolve_row(row: &[f32], samples: &[f32], window_step: usize, output: &mut [
     }
 }
 
+#[target_feature(enable = "neon")]
+pub fn dot_products_of_pair(rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
+    rows.map(|row| dot_products::<1>(row, window, 0)[0])
+}
+
 /// Return the dot products of the first `N` windows; the places behind them are 0.
 #[target_feature(enable = "neon")]
 #[inline]

@@ -41,6 +41,12 @@ pub fn convolve_lanes<'a, const FUSED: bool>(
     }
 }
 
+pub fn dot_products_of_pair(rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
+    let mut output = [0.0; 2];
+    convolve(rows.map(|row| (row, window)).into_iter(), 0, &mut output);
+    output
+}
+
 #[inline(always)]
 fn lane_sums<const FUSED: bool>(row: &[[f32; LANES]], windows: [&[[f32; LANES]]; WINDOWS]) -> [[f32; LANES]; WINDOWS] {
     let mut sums = [[0.0; LANES]; WINDOWS];
