@@ -329,7 +329,8 @@ impl Resampler {
             output[..block.len()].copy_from_slice(block);
             return block.len();
         }
-        let inputs = &mut self.inputs[self.next_input..];
+        let num_inputs = block.len() / self.sample_format.sample_bytes();
+        let inputs = &mut self.inputs[self.next_input..][..num_inputs];
         match self.sample_format {
             // The samples keep their scale, which saves two multiplications and loses nothing.
             SampleFormat::S16 => self.backend.units_from_pcm(block, inputs),
@@ -341,7 +342,7 @@ impl Resampler {
                 }
             }
         }
-        self.advance(block.len() / self.sample_format.sample_bytes(), output)
+        self.advance(num_inputs, output)
     }
 
     /// Compute the outputs that the new inputs allow, as long as there is room for them.
@@ -355,7 +356,7 @@ impl Resampler {
         } else {
             self.compute(num_outputs);
         }
-        let outputs = &self.outputs[..num_outputs];
+        let (outputs, output) = (&self.outputs[..num_outputs], &mut output[..num_outputs * sample_bytes]);
         match self.sample_format {
             SampleFormat::S16 => self.backend.pcm_from_units(outputs, output),
             SampleFormat::F32 => {

@@ -3,13 +3,15 @@
 use super::{Row, portable};
 use crate::g711::Law;
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
-    _mm256_blendv_epi8, _mm256_castps_si256, _mm256_cmpgt_epi16, _mm256_cmpgt_epi32, _mm256_cvtepi16_epi32,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_min_epi32, _mm256_mullo_epi16,
-    _mm256_or_si256, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute2f128_ps, _mm256_permutevar8x32_epi32,
-    _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi8,
-    _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_srli_epi32, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
+    __m256, __m256i, _CMP_ORD_Q, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps,
+    _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256, _mm256_cmp_ps, _mm256_cmpgt_epi16, _mm256_cmpgt_epi32,
+    _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtps_epi32, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_min_epi32, _mm256_min_ps, _mm256_mullo_epi16, _mm256_or_si256, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
+    _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
+    _mm256_shuffle_epi8, _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_srli_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    _mm256_xor_si256,
 };
 
 const LANES: usize = portable::LANES;
@@ -24,6 +26,8 @@ const MANY: u8 = 1;
 /// A bit above a code, and where it lies above the segment number after the shift.
 const MARK: i16 = i16::MIN;
 const MARKED_0: i16 = 0x0800;
+/// Floats converted together.
+const BLOCK_UNITS: usize = 16;
 /// Samples encoded together.
 const BLOCK_SAMPLES: usize = 32;
 /// Codes decoded together.
@@ -221,6 +225,21 @@ pub fn units_from_pcm(pcm: &[u8], units: &mut [f32]) {
 
 #[target_feature(enable = "avx2,fma")]
 pub fn pcm_from_units(units: &[f32], pcm: &mut [u8]) {
+    let (unit_blocks, units) = units.as_chunks::<BLOCK_UNITS>();
+    let (pcm_blocks, pcm) = pcm.as_chunks_mut::<{ BLOCK_UNITS * 2 }>();
+    for (pcm, units) in pcm_blocks.iter_mut().zip(unit_blocks) {
+        let halves = [0, LANES].map(|start| {
+            // SAFETY: the block holds 16 floats, the second half starts at 8.
+            let units = unsafe { _mm256_loadu_ps(units.as_ptr().add(start)) };
+            let numbers = _mm256_and_ps(units, _mm256_cmp_ps::<_CMP_ORD_Q>(units, units));
+            // The conversion rounds half to even; below its range it gives the lowest integer, above it as well.
+            _mm256_cvtps_epi32(_mm256_min_ps(numbers, _mm256_set1_ps(32767.0)))
+        });
+        // Packing saturates, within each half of the registers, so the middle quarters change places.
+        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(halves[0], halves[1]));
+        // SAFETY: the block holds 32 bytes.
+        unsafe { _mm256_storeu_si256(pcm.as_mut_ptr().cast(), packed) };
+    }
     portable::pcm_from_units(units, pcm);
 }
 

@@ -15,10 +15,10 @@ mod portable;
 use crate::g711::Law;
 
 /// Independent sums of a dot product: rows of coefficients are a multiple of this long.
-pub const LANES: usize = portable::LANES;
+pub(crate) const LANES: usize = portable::LANES;
 
 /// A row of coefficients, and the samples that its windows are taken from.
-pub type Row<'a> = (&'a [f32], &'a [f32]);
+pub(crate) type Row<'a> = (&'a [f32], &'a [f32]);
 
 /// The instruction set in use. A value of another than the portable one proves that the CPU has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,38 +83,46 @@ impl Backend {
     /// `rows.len()`-th one after it, those of the second row to the second place and so on. A row is a multiple of
     /// [`LANES`] long, and the windows must end inside their samples.
     #[inline]
-    pub fn convolve<'a>(self, rows: impl ExactSizeIterator<Item = Row<'a>>, window_step: usize, output: &mut [f32]) {
+    pub(crate) fn convolve<'a>(
+        self,
+        rows: impl ExactSizeIterator<Item = Row<'a>>,
+        window_step: usize,
+        output: &mut [f32],
+    ) {
         dispatch!(self, convolve(rows, window_step, output));
     }
 
     /// Return the dot products of two equally long rows with the same window, as [`Backend::convolve`] gives them.
-    #[must_use]
     #[inline]
-    pub fn dot_products_of_pair(self, rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
+    pub(crate) fn dot_products_of_pair(self, rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
         dispatch!(self, dot_products_of_pair(rows, window))
     }
 
     /// Convert PCM to floats in units of the last bit; both have the same number of samples.
     #[inline]
-    pub fn units_from_pcm(self, pcm: &[u8], units: &mut [f32]) {
+    pub(crate) fn units_from_pcm(self, pcm: &[u8], units: &mut [f32]) {
+        assert_eq!(pcm.len(), units.len() * 2);
         dispatch!(self, units_from_pcm(pcm, units));
     }
 
     /// Round floats in units of the last bit to PCM: half to even, saturating, NaN to 0.
     #[inline]
-    pub fn pcm_from_units(self, units: &[f32], pcm: &mut [u8]) {
+    pub(crate) fn pcm_from_units(self, units: &[f32], pcm: &mut [u8]) {
+        assert_eq!(pcm.len(), units.len() * 2);
         dispatch!(self, pcm_from_units(units, pcm));
     }
 
     /// Encode PCM in G.711; `codes` is half as long as `pcm`.
     #[inline]
-    pub fn g711_encode(self, law: Law, pcm: &[u8], codes: &mut [u8]) {
+    pub(crate) fn g711_encode(self, law: Law, pcm: &[u8], codes: &mut [u8]) {
+        assert_eq!(pcm.len(), codes.len() * 2);
         dispatch!(self, g711_encode(law, pcm, codes));
     }
 
     /// Decode G.711; `pcm` is twice as long as `codes`.
     #[inline]
-    pub fn g711_decode(self, law: Law, codes: &[u8], pcm: &mut [u8]) {
+    pub(crate) fn g711_decode(self, law: Law, codes: &[u8], pcm: &mut [u8]) {
+        assert_eq!(pcm.len(), codes.len() * 2);
         dispatch!(self, g711_decode(law, codes, pcm));
     }
 }
