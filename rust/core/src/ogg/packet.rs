@@ -120,7 +120,10 @@ impl Packets {
             self.pending.clear();
             is_continued = false;
         }
-        stream.is_packet_open = page.lacing.last() == Some(&FULL_SEGMENT);
+        // A page without segments leaves an open packet open.
+        if let Some(last) = page.lacing.last() {
+            stream.is_packet_open = *last == FULL_SEGMENT;
+        }
         if stream.is_packet_open {
             self.append(rest, &page)?;
         }

@@ -278,6 +278,28 @@ fn read_with_ogg_crate(stream: &[u8]) -> Vec<Found> {
     packets
 }
 
+#[test]
+fn page_without_segments_leaves_an_open_packet_open() {
+    let open = page(FLAG_FIRST, -1, 1, 0, &[&[b'A'; 255]]);
+    let empty = page(FLAG_CONTINUED, -1, 1, 1, &[]);
+    let rest = page(FLAG_CONTINUED | FLAG_LAST, 5, 1, 2, &[b"CCC"]);
+    let (contents, result) = read_in_pieces(&[&open[..], &empty, &rest].concat(), &[]);
+    assert_eq!(result, Ok(()));
+    assert_eq!(contents.packets.len(), 1);
+    assert_eq!(contents.packets[0].data, [&[b'A'; 255][..], b"CCC"].concat());
+    let broken = [
+        vec![page(0, -1, 1, 2, &[&[b'B'; 255]]), page(FLAG_CONTINUED | FLAG_LAST, 5, 1, 3, &[b"CCC"])],
+        vec![page(FLAG_LAST, 5, 1, 2, &[b"CCC"])],
+        vec![page(FLAG_CONTINUED | FLAG_LAST, 5, 1, 2, &[])],
+    ];
+    for pages in broken {
+        let stream = [&open[..], &empty, &pages.concat()].concat();
+        let (contents, result) = read_in_pieces(&stream, &[]);
+        assert!(result.is_err(), "{contents:?}");
+        assert!(contents.packets.is_empty());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
