@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import inspect
 import itertools
+import os
 import pickle
 import struct
 import subprocess
@@ -483,3 +484,53 @@ def test_scanner_takes_a_file_and_wants_a_path(tmp_path: Path) -> None:
     script.write_text("from audioop import *")
     assert scan(script).stdout == f"{script}:1: audioop.*\n1 uses in 1 of 1 files\n"
     assert scan().returncode == 2
+
+
+def test_scanner_leaves_pipes_and_devices_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "good.py").write_text("import audioop\n")
+    below = scan(tmp_path)
+    assert (below.returncode, below.stdout.splitlines()[-1]) == (0, "1 uses in 1 of 1 files")
+    for path in (tmp_path / "pipe.py", Path("/dev/zero")):
+        named = scan(path)
+        assert named.returncode == 2
+        assert named.stderr == (
+            f"speechwire.audioop: {path}: expected a file or a folder, got a pipe, a device or a socket\n"
+        )
+
+
+def test_scanner_survives_an_output_that_ends(tmp_path: Path) -> None:
+    (tmp_path / "many.py").write_text("import audioop\n" + "audioop.max\n" * 30_000)
+    command = [sys.executable, "-m", "speechwire.audioop", str(tmp_path)]
+    for shell in ("head -1", "true"):
+        result = subprocess.run(
+            ["sh", "-c", f'"$@" | {shell}', "sh", *command], capture_output=True, text=True, timeout=60
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+    full = subprocess.run(["sh", "-c", '"$@" > /dev/full', "sh", *command], capture_output=True, text=True, timeout=60)
+    assert (full.returncode, full.stderr) == (2, "speechwire.audioop: standard output: No space left on device\n")
+
+
+def test_scanner_shows_names_that_are_not_text(tmp_path: Path) -> None:
+    Path(os.fsdecode(bytes(tmp_path) + b"/b\xff.py")).write_text("import audioop\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "speechwire.audioop", str(tmp_path)],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0
+    assert "b\\udcff.py:1: import audioop" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'a: object = __import__("audioop"); a.rms(b"", 2)',
+        '(a := __import__("audioop")).rms(b"", 2)',
+    ],
+)
+def test_scanner_follows_names_that_are_given(tmp_path: Path, source: str) -> None:
+    (tmp_path / "x.py").write_text(source)
+    assert "x.py:1: audioop.rms" in scan(tmp_path).stdout

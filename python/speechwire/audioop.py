@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nonlocal num_unread
         num_unread += 1
         reason = (isinstance(error, OSError) and error.strerror) or error
-        sys.stderr.write(f"speechwire.audioop: {path}: {reason}\n")
+        sys.stderr.write(f"speechwire.audioop: {_shown(path)}: {reason}\n")
 
     for path in parser.parse_args(argv).paths:
         for file in _python_files(path, report):
@@ -124,9 +124,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_read += 1
             num_files += bool(uses)
             num_uses += len(uses)
-            sys.stdout.writelines(f"{file}:{line}: {name}\n" for line, name in uses)
+            sys.stdout.writelines(f"{_shown(file)}:{line}: {name}\n" for line, name in uses)
     sys.stdout.write(f"{num_uses} uses in {num_files} of {num_read} files\n")
+    sys.stdout.flush()
     return 2 if num_unread else 0
+
+
+def _shown(path: Path | str) -> str:
+    """Return a path as text that every output takes; its bytes need not be text."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def _run() -> int:
+    """Run the command for a shell, whose output may end before ours does."""
+    import os
+
+    try:
+        return main()
+    except OSError as error:
+        # What is still buffered for the output cannot be written when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"speechwire.audioop: standard output: {error.strerror or error}\n")
+        return 2
 
 
 def _python_files(path: Path, report: Callable[[Path | str, OSError], None]) -> Iterator[Path]:
@@ -136,11 +156,13 @@ def _python_files(path: Path, report: Callable[[Path | str, OSError], None]) -> 
     from pathlib import Path
 
     try:
-        is_folder = stat.S_ISDIR(path.stat().st_mode)
+        mode = path.stat().st_mode
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            raise OSError("expected a file or a folder, got a pipe, a device or a socket")
     except OSError as error:
         report(path, error)
         return
-    if not is_folder:
+    if stat.S_ISREG(mode):
         yield path
         return
     for folder, folders, files in os.walk(path, onerror=lambda error: report(error.filename, error)):
@@ -149,7 +171,11 @@ def _python_files(path: Path, report: Callable[[Path | str, OSError], None]) -> 
             continue
         # A folder that is taken from the list is not visited.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_OWN)
-        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py") and not name.startswith("."))
+        for name in sorted(files):
+            file = Path(folder, name)
+            # A link that leads nowhere is reported when it is read, a pipe that is called so is nobody's code.
+            if name.endswith(".py") and not name.startswith(".") and (file.is_file() or not file.exists()):
+                yield file
 
 
 _NOT_OWN = ("__pycache__", "node_modules", "site-packages")
@@ -177,17 +203,20 @@ def _uses(source: bytes, filename: str) -> list[tuple[int, str]]:
                 found.update((alias.lineno, f"audioop.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and _imports_audioop(node):
             found.add((node.lineno, "import audioop"))
-        elif isinstance(node, ast.Assign) and _imports_audioop(node.value):
-            aliases.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and _imports_audioop(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            aliases.update(target.id for target in targets if isinstance(target, ast.Name))
     for node in nodes:
         if isinstance(node, ast.Attribute):
             owner = node.value
+            if isinstance(owner, ast.NamedExpr):
+                owner = owner.target
             if (isinstance(owner, ast.Name) and owner.id in aliases) or _imports_audioop(owner):
                 found.add((node.lineno, f"audioop.{node.attr}"))
     return sorted(found)
 
 
-def _imports_audioop(node: ast.AST) -> bool:
+def _imports_audioop(node: ast.AST | None) -> bool:
     """Return whether an expression is `__import__("audioop")` or `importlib.import_module("audioop")`."""
     import ast
 
@@ -199,4 +228,4 @@ def _imports_audioop(node: ast.AST) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(_run())
