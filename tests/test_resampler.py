@@ -256,13 +256,22 @@ def test_full_scale_saturates() -> None:
 
 @pytest.mark.parametrize("sample", [math.nan, math.inf, -math.inf])
 def test_float_that_is_not_finite_counts_as_silence(sample: float) -> None:
-    for pair in PAIRS:
+    for pair in [*PAIRS, (8000, 8000)]:
         audio = noise(1000, "f32")
         audio[500] = sample
         expected = audio.copy()
         expected[500] = 0
         output = whole(Resampler(*pair, sample_format="f32"), audio)
         np.testing.assert_array_equal(output, whole(Resampler(*pair, sample_format="f32"), expected))
+
+
+def test_smallest_numbers_give_the_same_bits_for_any_cut() -> None:
+    audio = (np.random.default_rng(45).integers(-3, 1, 400) * 1.4e-45).astype(np.float32)
+    for quality, pair in itertools.product(QUALITIES, PAIRS):
+        resampler = Resampler(*pair, quality=quality, sample_format="f32")  # type: ignore[arg-type]
+        expected = whole(resampler, audio).tobytes()
+        cut = b"".join(resampler.feed(audio[index : index + 1]).tobytes() for index in range(len(audio)))
+        assert cut + resampler.flush().tobytes() == expected
 
 
 @pytest.mark.parametrize("sample_format", ["s16", "f32"])
@@ -447,6 +456,13 @@ def test_variable_ratio_keeps_silence_and_constants() -> None:
     np.testing.assert_allclose(output, 1, atol=1e-5)
     resampler.reset()
     assert resampler.ratio_ppm == 333.0
+
+
+@pytest.mark.parametrize("pair", [(192_000, 8000), (8000, 192_000), (384_000, 8000), (44100, 48000), (1000, 384_000)])
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_variable_ratio_takes_common_pairs(pair: tuple[int, int], quality: Any) -> None:
+    resampler = Resampler(*pair, quality=quality, variable=True)
+    assert len(resampler.feed(noise(1000))) == -(-1000 * pair[1] // pair[0])
 
 
 @pytest.mark.parametrize("ratio_ppm", [1000.1, -2000.0, math.inf, math.nan])

@@ -129,7 +129,8 @@ class Resampler:
     20 ms from the first call on; the delay of the filter stands at the start as near-silence. Any cutting of the input
     gives the same bits, bytes inside a sample included. Digital silence stays silence: there is no dither.
 
-    A resampler belongs to one stream and one thread at a time.
+    A resampler belongs to one stream and one thread at a time: a call from another thread while a long chunk is worked
+    on is a `RuntimeError`.
 
     The figures, measured on the coefficients as they are used, with Nq the Nyquist frequency of the lower rate. The
     delay is at a lower rate of 8 kHz, shrinks in proportion to it, and is rounded up to a whole output sample.

@@ -147,14 +147,17 @@ impl<'a> AudioMessage<'a> {
         self.head.len() + STANDARD.encoded_len(self.audio.len()) + self.tail.len()
     }
 
-    /// Write the message, which is ASCII, to `output`, which has [`AudioMessage::num_bytes`] bytes.
+    /// Write the message, which is ASCII, to `output`.
+    ///
+    /// # Panics
+    ///
+    /// If `output` has not [`AudioMessage::num_bytes`] bytes.
     pub fn write_into(&self, output: &mut [u8]) {
         let (head, output) = output.split_at_mut(self.head.len());
         let (base64, tail) = output.split_at_mut(output.len() - self.tail.len());
         head.copy_from_slice(self.head.as_bytes());
         tail.copy_from_slice(self.tail.as_bytes());
-        let written = STANDARD.encode_slice(self.audio, base64);
-        debug_assert_eq!(written, Ok(base64.len()));
+        assert_eq!(STANDARD.encode_slice(self.audio, base64), Ok(base64.len()));
     }
 }
 

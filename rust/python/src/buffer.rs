@@ -164,15 +164,20 @@ pub fn new_bytes(
 /// takes longer than everything else. So a string of the length is made, and written before anybody else has it.
 pub fn new_message<'py>(py: Python<'py>, message: &AudioMessage<'_>) -> PyResult<Bound<'py, PyString>> {
     let num_bytes = message.num_bytes();
-    let text = PyString::new(py, " ").mul(num_bytes)?.cast_into::<PyString>()?;
-    let blank = text.to_str()?.as_bytes();
     // A string of one character could be one that others have too.
-    assert!(blank.len() == num_bytes && num_bytes > 1);
-    // SAFETY: an ASCII string of CPython keeps its characters in itself, and they are what `to_str` borrows. This one
-    // was made above: nobody else has it, it is not interned, its hash has not been computed, and nothing reads the
-    // borrow while it is written. It stays ASCII, because `AudioMessage` writes nothing else.
+    assert!(num_bytes > 1);
+    let text = PyString::new(py, " ").mul(num_bytes)?.cast_into::<PyString>()?;
+    let mut size = 0;
+    // SAFETY: an ASCII string of CPython keeps its characters in itself; this returns their address and number. The
+    // string was made above: nobody else has it or a reference into it, it is not interned and its hash has not been
+    // computed. So the characters, `size` of them and all of them initialised, are ours to write until it is returned.
+    // They stay ASCII, because `AudioMessage` writes nothing else.
     #[allow(unsafe_code)]
-    let characters = unsafe { std::slice::from_raw_parts_mut(blank.as_ptr().cast_mut(), num_bytes) };
+    let characters = unsafe {
+        let blank = pyo3::ffi::PyUnicode_AsUTF8AndSize(text.as_ptr(), &raw mut size);
+        assert!(!blank.is_null() && size as usize == num_bytes);
+        std::slice::from_raw_parts_mut(blank.cast::<u8>().cast_mut(), num_bytes)
+    };
     detached(py, num_bytes / BASE64_WORK, || message.write_into(characters));
     debug_assert!(characters.is_ascii());
     Ok(text)

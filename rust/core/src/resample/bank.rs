@@ -5,7 +5,8 @@ use super::{MAX_TAPS, Quality};
 use crate::simd::LANES;
 use crate::{Error, Result};
 
-/// Rows that a bank for a variable ratio has at least: between two of them is interpolated.
+/// Rows for each sample of the lower rate that a bank for a variable ratio has at least: between two of them is
+/// interpolated.
 ///
 /// The measured error of that is 120 dB below a tone at 0.85 of the lower Nyquist frequency, and falls by 12 dB for
 /// each octave below.
@@ -70,7 +71,7 @@ impl Bank {
         let row_taps = (row_inputs + num_shifts - 1).next_multiple_of(LANES);
         // One place more than there are between two inputs, because interpolation needs both neighbours.
         let (rows_per_tick, num_places) = if is_variable {
-            let rows_per_tick = INTERPOLATED_ROWS.div_ceil(up);
+            let rows_per_tick = INTERPOLATED_ROWS.div_ceil(tick);
             (rows_per_tick, up * rows_per_tick + 1)
         } else {
             (1, up)

@@ -327,6 +327,11 @@ impl Resampler {
     fn feed_block(&mut self, block: &[u8], output: &mut [u8]) -> usize {
         if self.bank.is_identity() {
             output[..block.len()].copy_from_slice(block);
+            if self.sample_format == SampleFormat::F32 {
+                for sample in output[..block.len()].as_chunks_mut::<4>().0 {
+                    *sample = finite(*sample).to_le_bytes();
+                }
+            }
             return block.len();
         }
         let num_inputs = block.len() / self.sample_format.sample_bytes();
@@ -336,9 +341,7 @@ impl Resampler {
             SampleFormat::S16 => self.backend.units_from_pcm(block, inputs),
             SampleFormat::F32 => {
                 for (input, sample) in inputs.iter_mut().zip(block.as_chunks::<4>().0) {
-                    let sample = f32::from_le_bytes(*sample);
-                    // Anything else would spread: the zeros around a row do not silence it.
-                    *input = if sample.is_finite() { sample } else { 0.0 };
+                    *input = finite(*sample);
                 }
             }
         }
@@ -361,7 +364,8 @@ impl Resampler {
             SampleFormat::S16 => self.backend.pcm_from_units(outputs, output),
             SampleFormat::F32 => {
                 for (stored, sample) in output.as_chunks_mut::<4>().0.iter_mut().zip(outputs) {
-                    *stored = sample.to_le_bytes();
+                    // A sum of nothing but the smallest numbers may be -0.0 or 0.0, by what stands beside the window.
+                    *stored = (sample + 0.0).to_le_bytes();
                 }
             }
         }
@@ -406,6 +410,12 @@ impl Resampler {
             *output = around[0] + (around[1] - around[0]) * weight;
         }
     }
+}
+
+/// Return a float, or silence for one that is not finite: it would spread, as the zeros around a row do not silence it.
+fn finite(sample: [u8; 4]) -> f32 {
+    let sample = f32::from_le_bytes(sample);
+    if sample.is_finite() { sample } else { 0.0 }
 }
 
 /// Where an output lies.

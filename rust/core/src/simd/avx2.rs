@@ -1,5 +1,6 @@
 //! AVX2 and FMA, which every x86-64 CPU of level v3 has.
 
+use super::portable::holds_windows;
 use super::{Row, portable};
 use crate::g711::Law;
 use std::arch::x86_64::{
@@ -150,7 +151,7 @@ fn dot_products<const N: usize, const COPY: u8>(
     output: &mut [f32],
     output_step: usize,
 ) {
-    assert!(row.len().is_multiple_of(LANES) && samples.len() >= (N - 1) * window_step + row.len());
+    assert!(row.len().is_multiple_of(LANES) && holds_windows(samples, N, window_step, row.len()));
     let mut sums = [_mm256_setzero_ps(); WINDOWS];
     for start in (0..row.len()).step_by(LANES) {
         // SAFETY: `start` + LANES is at most the length of the row, which is a multiple of LANES.
@@ -181,7 +182,7 @@ fn dot_product_pairs<const N: usize>(
 ) {
     let num_taps = rows[0].len();
     assert!(num_taps.is_multiple_of(LANES) && rows[1].len() == num_taps);
-    assert!(samples.len() >= (N - 1) * window_step + num_taps);
+    assert!(holds_windows(samples, N, window_step, num_taps));
     let mut sums = [_mm256_setzero_ps(); WINDOWS];
     for start in (0..num_taps).step_by(LANES) {
         // SAFETY: `start` + LANES is at most the length of both rows, which is a multiple of LANES.

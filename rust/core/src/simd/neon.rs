@@ -2,6 +2,7 @@
 //!
 //! The compiler vectorises the portable bodies for it; only the dot products need their registers named.
 
+use super::portable::holds_windows;
 use super::{Row, portable};
 use crate::g711::Law;
 use std::arch::aarch64::{float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vgetq_lane_f32, vld1q_f32};
@@ -51,7 +52,7 @@ pub fn dot_products_of_pair(rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
 #[target_feature(enable = "neon")]
 #[inline]
 fn dot_products<const N: usize>(row: &[f32], samples: &[f32], window_step: usize) -> [f32; WINDOWS] {
-    assert!(row.len().is_multiple_of(LANES) && samples.len() >= (N - 1) * window_step + row.len());
+    assert!(row.len().is_multiple_of(LANES) && holds_windows(samples, N, window_step, row.len()));
     let mut sums = [[vdupq_n_f32(0.0); 2]; WINDOWS];
     for start in (0..row.len()).step_by(LANES) {
         for (half, offset) in [(0, start), (1, start + LANES / 2)] {

@@ -62,6 +62,13 @@ fn lane_sums<const FUSED: bool>(row: &[[f32; LANES]], windows: [&[[f32; LANES]];
     sums
 }
 
+/// Return whether so many windows as long as a row of `num_taps` lie inside the samples.
+#[inline(always)]
+pub fn holds_windows(samples: &[f32], num_windows: usize, window_step: usize, num_taps: usize) -> bool {
+    let last = window_step.checked_mul(num_windows - 1);
+    last.and_then(|last| last.checked_add(num_taps)).is_some_and(|end| end <= samples.len())
+}
+
 /// Add the lanes in pairs.
 #[inline(always)]
 fn sum_of_lanes(sums: &[f32; LANES]) -> f32 {
