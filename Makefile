@@ -14,10 +14,10 @@ SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -
 APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
 PIPECAT := 'pipecat-ai==1.14.0'
 FUZZ_SECONDS ?= 60
+comma := ,
 # What Miri is to believe the CPU has.
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
-comma := ,
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format rust-test miri stub-test fuzz py-test wheel bench bench-codec system clean
 
