@@ -1,9 +1,10 @@
 """Every function of `speechwire.audioop` beside the module it replaces.
 
-Both are called in turn, in rounds, in one process; what counts is the median CPU time of a call, overhead included. No
-call gets the fragment of the one before: a processor learns the turns of a short one by heart. The module beside is
-the standard library's up to Python 3.12, or the package audioop-lts. The column `correct` says whether both returned
-the same. With `--bar`, exit status 1 means that a function was slower or wrong; a wrong one is enough without it.
+Both are called in rounds in one process, as `timing` has it: the best CPU time of a call, overhead included, and the
+median of the ratios. No call gets the fragment of the one before: a processor learns the turns of a short one by heart.
+The module beside is the standard library's up to Python 3.12, or the package audioop-lts. The column `correct` says
+whether both returned the same. With `--bar`, exit status 1 means that a function was slower or wrong; a wrong one is
+enough without it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from machine import describe_machine
+from machine import cpu_model, describe_machine
 from speechwire import audioop
+from timing import Settings, cells, time_interleaved
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -29,8 +28,7 @@ with warnings.catch_warnings():
 
 SIZES = (320, 3840)
 WIDTHS = (1, 2, 3, 4)
-ROUNDS = 15
-ROUND_S = 0.001
+SETTINGS = Settings(rounds=15, span_s=0.001)
 # More than a processor's predictor remembers, less than its cache holds.
 POOL_BYTES = 250_000
 
@@ -74,33 +72,19 @@ def cases(num_bytes: int, seed: int) -> Iterator[tuple[str, str, tuple[Any, ...]
     yield "findmax", "", (pcm, num_bytes // 8)
 
 
-def measure(ours: Callable[..., Any], theirs: Callable[..., Any], calls: list[tuple[Any, ...]]) -> tuple[float, float]:
-    """Return the median CPU time of one call of each, in seconds."""
-    repeats = max(1, round(ROUND_S / max(spend(theirs, calls, 1), 1e-6)))
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(ROUNDS):
-        pair = ((ours, times[0]), (theirs, times[1]))
-        for function, spents in pair if number % 2 else reversed(pair):
-            spents.append(spend(function, calls, repeats) / repeats / len(calls))
-    return statistics.median(times[0]), statistics.median(times[1])
+def spread(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> Callable[[], None]:
+    """Return a call that makes all calls of a pool, with nothing between them but the loop."""
 
-
-def spend(function: Callable[..., Any], calls: list[tuple[Any, ...]], repeats: int) -> float:
-    started = time.process_time()
-    for _ in range(repeats):
+    def call() -> None:
         for arguments in calls:
             function(*arguments)
-    return time.process_time() - started
+
+    return call
 
 
 def origin(module: ModuleType) -> str:
     """Return where a module comes from."""
     return "audioop-lts" if "site-packages" in str(module.__file__) else "the standard library"
-
-
-def cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def main() -> int:
@@ -119,8 +103,9 @@ def main() -> int:
                 continue
             ours, theirs = getattr(audioop, name), getattr(peer, name)
             is_correct = all(ours(*values) == theirs(*values) for values in calls)
-            ours_s, theirs_s = measure(ours, theirs, calls)
-            ratio = theirs_s / ours_s
+            seconds = time_interleaved({"ours": spread(ours, calls), "theirs": spread(theirs, calls)}, SETTINGS)
+            timed = cells(seconds, "theirs", len(calls))
+            ours_s, theirs_s, ratio = timed["ours"].best_s, timed["theirs"].best_s, timed["ours"].ratio or 0.0
             lowest = min(lowest, ratio)
             is_good &= is_correct and (arguments.bar is None or ratio >= arguments.bar)
             row = f"{ours_s * 1e6:9.3f} {theirs_s * 1e6:9.3f} {ratio:6.2f}  {'yes' if is_correct else 'NO'}"
