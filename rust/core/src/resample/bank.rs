@@ -117,6 +117,11 @@ impl Bank {
         self.taps.is_empty()
     }
 
+    /// Return how far before the next input the inputs that are kept start, a multiple of `LANES`.
+    pub fn history(&self) -> usize {
+        (self.num_taps - 1).next_multiple_of(LANES)
+    }
+
     /// Return the coefficients of a place for windows that start `shift` samples before the oldest input.
     ///
     /// The place is the number of outputs since one that met an input, so that a stream reads one row after the other;

@@ -151,9 +151,8 @@ impl Resampler {
         let block_inputs = (BLOCK_SAMPLES * bank.down / bank.up).clamp(1, BLOCK_SAMPLES);
         // A variable ratio gives up to a thousandth more, and rounding up one more.
         let block_outputs = (block_inputs * bank.up).div_ceil(bank.down) * 1002 / 1000 + 1;
-        // The window of the first output starts this far before the first input.
-        let history = (bank.num_taps - 1).next_multiple_of(LANES);
-        let inputs = vec![0.0; if bank.is_identity() { 0 } else { 2 * LANES + history + block_inputs + bank.row_taps }];
+        let num_kept = 2 * LANES + bank.history() + block_inputs + bank.row_taps;
+        let inputs = vec![0.0; if bank.is_identity() { 0 } else { num_kept }];
         let first_input = aligned_index(&inputs);
         Ok(Self {
             input_rate,
@@ -164,7 +163,7 @@ impl Resampler {
             backend: Backend::detect(),
             inputs,
             first_input,
-            next_input: first_input + history,
+            next_input: first_input + bank.history(),
             block_inputs,
             outputs: vec![0.0; if bank.is_identity() { 0 } else { block_outputs }],
             position: 0,
@@ -316,7 +315,7 @@ impl Resampler {
     /// Forget the stream and start a new one; a varied ratio stays as it is.
     pub fn reset(&mut self) {
         self.inputs.fill(0.0);
-        self.next_input = self.first_input + (self.bank.num_taps - 1).next_multiple_of(LANES);
+        self.next_input = self.first_input + self.bank.history();
         self.position = 0;
         self.next_row = 0;
         self.num_fed_bytes = 0;
@@ -372,8 +371,8 @@ impl Resampler {
         self.position += num_outputs as u64 * self.step;
         // A full output leaves the position behind only while flushing, and the stream is reset after that.
         self.position = self.position.saturating_sub((num_inputs as u64 * self.bank.up as u64) << POSITION_BITS);
-        let most_history = self.first_input + (self.bank.num_taps - 1).next_multiple_of(LANES);
-        let num_forgotten = (self.next_input + num_inputs - most_history) / LANES * LANES;
+        let lowest_place = self.first_input + self.bank.history();
+        let num_forgotten = (self.next_input + num_inputs - lowest_place) / LANES * LANES;
         self.inputs.copy_within(self.first_input + num_forgotten..self.next_input + num_inputs, self.first_input);
         self.next_input = self.next_input + num_inputs - num_forgotten;
         num_outputs * sample_bytes
