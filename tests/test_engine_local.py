@@ -352,6 +352,7 @@ def translate(engine: LocalEngine, pcm: bytes, target: str | None, chunk_bytes: 
     for item in items:
         if isinstance(item, Transcript):
             assert num_samples == round(item.start_s * session.output_sample_rate)
+            assert item.stop_s is not None
             stop_s = item.stop_s
         else:
             num_samples += len(item.audio) // 2

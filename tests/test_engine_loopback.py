@@ -120,6 +120,7 @@ def test_any_cut_of_the_input_gives_the_same_answer(
     assert loop(chunks, sample_rate) == whole
     assert whole[0] == pcm
     for transcript in whole[1]:
+        assert transcript.stop_s is not None
         assert 0 <= transcript.start_s < transcript.stop_s <= len(pcm) / 2 / sample_rate
 
 

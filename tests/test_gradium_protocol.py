@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 
 from speechwire.errors import AuthError, ServerError, WireError
-from speechwire.events import Audio, EndOfStream, Failure, Start, Transcript
+from speechwire.events import (
+    Audio,
+    EndOfStream,
+    Failure,
+    FailureKind,
+    Flush,
+    Flushed,
+    Inactivity,
+    Pause,
+    Start,
+    Text,
+    Transcript,
+    VadStep,
+)
+from speechwire.gradium import wire
 from speechwire.gradium.protocol import ClientProtocol, ServerProtocol
 
 READY = '{"type":"ready","request_id":"r1","model_name":"default","sample_rate":48000,"frame_size":3840}'
@@ -22,7 +36,7 @@ def sent(protocol: ServerProtocol) -> list[dict[str, Any]]:
 
 
 def test_client_keeps_the_books() -> None:
-    client = ClientProtocol()
+    client = ClientProtocol(wire.S2S)
     client.setup({"input_format": "pcm", "output_format": "ulaw_8000"})
     client.audio(bytes(4800))
     assert client.sent_ms == 100.0
@@ -38,14 +52,14 @@ def test_client_keeps_the_books() -> None:
 
 
 def test_client_does_not_count_the_wav_header_as_audio() -> None:
-    client = ClientProtocol()
+    client = ClientProtocol(wire.S2S)
     client.setup({"output_format": "wav"})
     client.receive_message('{"type":"audio","audio":"' + "A" * 56 + 'AAA="}')
     assert client.received_ms == 0.0
 
 
 def test_client_starts_its_books_again_with_a_request_on_an_idle_connection() -> None:
-    client = ClientProtocol()
+    client = ClientProtocol(wire.S2S)
     client.setup({"input_format": "pcm", "close_ws_on_eos": False})
     client.audio(bytes(4800))
     client.receive_message(READY)
@@ -55,7 +69,7 @@ def test_client_starts_its_books_again_with_a_request_on_an_idle_connection() ->
 
 
 def test_client_keeps_the_books_of_each_request() -> None:
-    client = ClientProtocol()
+    client = ClientProtocol(wire.S2S)
     for name, input_format in (("a", "pcm"), ("b", "ulaw_8000")):
         client.setup({"input_format": input_format, "client_req_id": name, "close_ws_on_eos": False})
         client.receive_message(f'{{"type":"ready","request_id":"r-{name}","client_req_id":"{name}"}}')
@@ -75,11 +89,11 @@ def test_client_keeps_the_books_of_each_request() -> None:
 )
 def test_client_refuses_text_that_is_none(message: str) -> None:
     with pytest.raises(WireError):
-        ClientProtocol().receive_message(message)
+        ClientProtocol(wire.S2S).receive_message(message)
 
 
 def test_client_is_not_finished_while_the_connection_is_kept() -> None:
-    client = ClientProtocol()
+    client = ClientProtocol(wire.S2S)
     client.setup({"close_ws_on_eos": False})
     client.receive_message('{"type":"end_of_stream"}')
     assert not client.finished
@@ -87,12 +101,12 @@ def test_client_is_not_finished_while_the_connection_is_kept() -> None:
 
 
 def test_client_gives_text_a_stop_time() -> None:
-    message = ClientProtocol().receive_message('{"type":"text","text":"a","start_s":1.5}')
+    message = ClientProtocol(wire.S2S).receive_message('{"type":"text","text":"a","start_s":1.5}')
     assert message["stop_s"] == 1.5
 
 
 def test_client_raises_the_servers_error_with_what_it_knows() -> None:
-    client = ClientProtocol()
+    client = ClientProtocol(wire.S2S)
     client.setup({"input_format": "pcm"})
     client.audio(bytes(4800))
     client.receive_message(READY)
@@ -106,19 +120,40 @@ def test_client_raises_the_servers_error_with_what_it_knows() -> None:
 @pytest.mark.parametrize("reason", ["API key is revoked or expired", "No authentication provided"])
 def test_client_knows_an_error_about_the_key(reason: str) -> None:
     with pytest.raises(AuthError, match=reason):
-        ClientProtocol().receive_message(json.dumps({"type": "error", "message": reason, "code": 1008}))
+        ClientProtocol(wire.S2S).receive_message(json.dumps({"type": "error", "message": reason, "code": 1008}))
 
 
 def test_client_refuses_audio_without_audio() -> None:
     with pytest.raises(WireError, match="'audio'"):
-        ClientProtocol().receive_message('{"type":"audio","start_s":0}')
+        ClientProtocol(wire.S2S).receive_message('{"type":"audio","start_s":0}')
+
+
+def test_client_leaves_the_end_of_a_recognised_text_to_end_text() -> None:
+    client = ClientProtocol(wire.STT)
+    assert "stop_s" not in client.receive_message('{"type":"text","text":"a","start_s":1.5}')
+    assert client.receive_message('{"type":"end_text","stop_s":1.75}')["stop_s"] == 1.75
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"type":"end_text"}',
+        '{"type":"end_text","stop_s":true}',
+        '{"type":"step"}',
+        '{"type":"step","vad":[{"horizon_s":1}],"step_idx":0,"step_duration_s":0.08,"total_duration_s":0.08}',
+        '{"type":"step","vad":[],"step_idx":null,"step_duration_s":0.08,"total_duration_s":0.08}',
+    ],
+)
+def test_client_refuses_a_recognition_message_without_its_fields(data: str) -> None:
+    with pytest.raises(WireError, match="expected"):
+        ClientProtocol(wire.STT).receive_message(data)
 
 
 # --- the server's side
 
 
 def started(**setup: object) -> ServerProtocol:
-    server = ServerProtocol()
+    server = ServerProtocol(wire.S2S)
     events = server.receive_message(
         json.dumps({"type": "setup", "input_format": "pcm", "output_format": "pcm", **setup})
     )
@@ -130,7 +165,7 @@ def started(**setup: object) -> ServerProtocol:
 
 
 def test_server_runs_a_request() -> None:
-    server = ServerProtocol()
+    server = ServerProtocol(wire.S2S)
     setup = (
         '{"type":"setup","input_format":"ulaw_8000","output_format":"wav","voice_id":"v",'
         '"json_config":"{\\"target_language\\":\\"es\\",\\"language\\":\\"en\\"}"}'
@@ -140,7 +175,7 @@ def test_server_runs_a_request() -> None:
     server.send_event(None, Audio(bytes(44)))
     assert server.receive_message('{"type":"audio","audio":"AAAA"}') == [(None, Audio(b"\0\0\0"))]
     server.send_event(None, Transcript("hola", 0.0, 0.08))
-    server.send_event(None, Audio(bytes(7680)))
+    server.send_event(None, Audio(bytes(7680), 0.0, 0.08))
     assert server.receive_message('{"type":"end_of_stream"}') == [(None, EndOfStream())]
     server.send_event(None, EndOfStream())
     messages = sent(server)
@@ -167,7 +202,7 @@ def test_server_runs_a_request() -> None:
     ids=["audio first", "end first", "not JSON", "format", "config", "binary", "id", "oversized"],
 )
 def test_server_refuses_what_cannot_begin(data: str | bytes, says: str, code: int) -> None:
-    server = ServerProtocol()
+    server = ServerProtocol(wire.S2S)
     assert server.receive_message(data) == []
     (error,) = sent(server)
     assert error["type"] == "error"
@@ -204,11 +239,73 @@ def test_server_ignores_types_it_does_not_know() -> None:
     assert server.close_code is None
 
 
-def test_server_echoes_a_flush_id_with_its_type() -> None:
+@pytest.mark.parametrize("flush_id", ["7", 8, None, [1]])
+def test_server_echoes_a_flush_id_with_its_type_when_the_flush_is_done(flush_id: object) -> None:
     server = started()
-    server.receive_message('{"type":"flush","flush_id":"7"}')
-    server.receive_message('{"type":"flush","flush_id":8}')
-    assert sent(server) == [{"type": "flushed", "flush_id": "7"}, {"type": "flushed", "flush_id": 8}]
+    assert server.receive_message(json.dumps({"type": "flush", "flush_id": flush_id})) == [(None, Flush(flush_id))]
+    assert sent(server) == []
+    server.send_event(None, Flushed(flush_id))
+    assert sent(server) == [{"type": "flushed", "flush_id": flush_id}]
+
+
+def test_server_runs_a_recognition() -> None:
+    server = ServerProtocol(wire.STT)
+    setup = '{"type":"setup","input_format":"pcm","json_config":{"language":"fr","delay_in_frames":12}}'
+    assert server.receive_message(setup) == [(None, Start("pcm_24000", None, "fr", delay_s=0.96))]
+    server.start_output(None, "r1", 8000)
+    server.send_event(None, VadStep((Inactivity(0.5, 0.25),), 0, 0.08, 0.08))
+    server.send_event(None, Transcript("bonjour", 0.16, 0.4))
+    server.send_event(None, EndOfStream())
+    ready, step, text, end_text, end = sent(server)
+    assert (ready["sample_rate"], ready["frame_size"]) == (24000, 1920)
+    assert ready["delay_in_frames"] == ready["delay_in_tokens"] == 12
+    assert "audio_stream_names" not in ready
+    assert step == {
+        "type": "step",
+        "vad": [{"horizon_s": 0.5, "inactivity_prob": 0.25}],
+        "step_idx": 0,
+        "step_duration_s": 0.08,
+        "total_duration_s": 0.08,
+    }
+    assert text == {"type": "text", "text": "bonjour", "start_s": 0.16, "stream_id": 0}
+    assert end_text == {"type": "end_text", "stop_s": 0.4, "stream_id": 0}
+    assert end == {"type": "end_of_stream"}
+
+
+def test_server_runs_a_synthesis() -> None:
+    server = ServerProtocol(wire.TTS)
+    setup = '{"type":"setup","voice":"default","output_format":"alaw_8000","json_config":"{\\"padding_bonus\\":-4}"}'
+    assert server.receive_message(setup) == [(None, Start(None, "alaw_8000", speed=2.0))]
+    spoken = 'One. <flush> Two <break time="1.5s" /> three.'
+    assert server.receive_message(json.dumps({"type": "text", "text": spoken})) == [
+        (None, Text("One. ")),
+        (None, Flush(answered=False)),
+        (None, Text(" Two ")),
+        (None, Pause(1.5)),
+        (None, Text(" three.")),
+    ]
+    assert server.receive_message('{"type":"audio","audio":"AAAA"}') == []
+    server.receive_message('{"type":"end_of_stream"}')
+    server.receive_message('{"type":"text","text":"more"}')
+    assert "text after end_of_stream" in sent(server)[0]["message"]
+
+
+@pytest.mark.parametrize("time", ["0.05s", "2.1s", "soon", "nan", ""])
+def test_server_refuses_a_pause_out_of_range(time: str) -> None:
+    server = ServerProtocol(wire.TTS)
+    server.receive_message('{"type":"setup"}')
+    assert server.receive_message(json.dumps({"type": "text", "text": f'a <break time="{time}" /> b'})) == []
+    assert f"expected a break of 0.1s to 2s, got {time!r}" in sent(server)[0]["message"]
+
+
+def test_server_stops_a_request_that_is_too_long_or_one_too_many() -> None:
+    for kind, text in (
+        (FailureKind.DURATION, "session duration limit exceeded"),
+        (FailureKind.BUSY, "Concurrency limit exceeded"),
+    ):
+        server = started()
+        server.send_event(None, Failure("", kind))
+        assert sent(server) == [{"type": "error", "message": text, "code": 1008}]
 
 
 def test_server_refuses_audio_after_the_end() -> None:
@@ -218,10 +315,10 @@ def test_server_refuses_audio_after_the_end() -> None:
     assert "audio after end_of_stream" in sent(server)[0]["message"]
 
 
-@pytest.mark.parametrize(("bad_input", "code"), [(True, 1008), (False, 1011)])
-def test_server_reports_the_failure_of_an_engine(bad_input: bool, code: int) -> None:
+@pytest.mark.parametrize(("kind", "code"), [(FailureKind.INPUT, 1008), (FailureKind.INTERNAL, 1011)])
+def test_server_reports_the_failure_of_an_engine(kind: FailureKind, code: int) -> None:
     server = started()
-    server.send_event(None, Failure("cannot", bad_input=bad_input))
+    server.send_event(None, Failure("cannot", kind))
     assert sent(server) == [{"type": "error", "message": "cannot", "code": code}]
     assert server.close_code == code
     server.send_event(None, Audio(b"late"))
@@ -292,16 +389,16 @@ def test_unscoped_end_closes_an_idle_reusable_connection() -> None:
 
 
 def test_server_refuses_a_client_without_a_key_at_its_first_message() -> None:
-    server = ServerProtocol(refusal="No authentication provided")
+    server = ServerProtocol(wire.S2S, refusal="No authentication provided")
     assert server.receive_message('{"type":"setup"}') == []
     assert sent(server) == [{"type": "error", "message": "No authentication provided", "code": 1008}]
     assert server.close_code == 1008
 
 
 def test_server_refuses_a_silent_client_without_a_key() -> None:
-    server = ServerProtocol(refusal="API key is revoked or expired")
+    server = ServerProtocol(wire.S2S, refusal="API key is revoked or expired")
     server.receive_nothing()
     assert sent(server)[0]["code"] == 1008
-    patient = ServerProtocol()
+    patient = ServerProtocol(wire.S2S)
     patient.receive_nothing()
     assert sent(patient) == []

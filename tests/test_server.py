@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from harness import loopback_server, run
 from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from speechwire.events import Audio, Start, Transcript
-from speechwire.gradium import GradiumClient
+from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.protocol import ServerProtocol
 from speechwire.server import serve
 from speechwire.server.engines.loopback import LoopbackEngine
@@ -312,7 +312,7 @@ def test_the_loop_gets_its_turns_within_a_long_message() -> None:
     async def main() -> None:
         nonlocal most_between_turns
         with ThreadPoolExecutor(1) as workers:
-            session = Session(cast(WebSocket, socket), ServerProtocol(), LoopbackEngine(), workers)
+            session = Session(cast(WebSocket, socket), ServerProtocol(wire.S2S), LoopbackEngine(), workers)
             task = asyncio.create_task(session.run())
             while not task.done():
                 before = len(socket.sent)

@@ -1,4 +1,4 @@
-"""The Gradium S2S dialogue as two state machines without I/O: what may come next, what it means, what to answer."""
+"""The Gradium dialogue as two state machines without I/O: what may come next, what it means, what to answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from speechwire.errors import AuthError, ServerError, WireError
-from speechwire.events import Audio, EndOfStream, Failure, InputEvent, OutputEvent, Start, Transcript
-from speechwire.formats import bytes_per_sample, bytes_per_second
+from speechwire.events import (
+    Audio,
+    EndOfStream,
+    Failure,
+    FailureKind,
+    Flush,
+    Flushed,
+    InputEvent,
+    OutputEvent,
+    Start,
+    Transcript,
+    VadStep,
+)
+from speechwire.formats import bytes_per_second
 from speechwire.gradium import wire
 
 __all__ = ["ClientProtocol", "ServerProtocol"]
@@ -16,12 +28,13 @@ __all__ = ["ClientProtocol", "ServerProtocol"]
 class ClientProtocol:
     """One connection as the client sees it.
 
-    Build messages with `setup`, `audio` and `end_of_stream` and send what they return; hand every message that arrives
-    to `receive_message`. The object keeps the books that errors quote: `request_id`, `sent_ms`, `received_ms`. They
-    cover the requests since the connection was last idle.
+    Build messages with `setup`, `audio`, `text`, `flush` and `end_of_stream` and send what they return; hand every
+    message that arrives to `receive_message`. The object keeps the books that errors quote: `request_id`, `sent_ms`,
+    `received_ms`. They cover the requests since the connection was last idle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, product: wire.Product) -> None:
+        self._product = product
         self.ready: dict[str, Any] | None = None
         self.finished = False
         self._requests: dict[str | None, _SentRequest] = {}
@@ -66,6 +79,14 @@ class ClientProtocol:
             request.sent_bytes += len(audio)
         return wire.build_audio(audio, client_req_id)
 
+    def text(self, text: str, client_req_id: str | None = None) -> str:
+        """Build one `text` message; the service puts a space between two of them."""
+        return wire.build_text_input(text, client_req_id)
+
+    def flush(self, flush_id: object, client_req_id: str | None = None) -> str:
+        """Build the message that asks for everything that is pending; `flushed` will bring the id back."""
+        return wire.build_flush(flush_id, client_req_id)
+
     def end_of_stream(self, client_req_id: str | None = None) -> str:
         """Build the message that says no more input will come."""
         request = self._requests.get(client_req_id)
@@ -76,7 +97,8 @@ class ClientProtocol:
     def receive_message(self, data: str | bytes) -> dict[str, Any]:
         """Take one message from the server and return it as a dict, with `audio` as bytes.
 
-        Message types and fields that are not known pass unchanged. A `text` without `stop_s` gets its `start_s`.
+        Message types and fields that are not known pass unchanged. A `text` without `stop_s` gets its `start_s`, except
+        in recognition, where `end_text` brings it.
 
         Raises:
             WireError: The message breaks the wire's rules.
@@ -91,8 +113,12 @@ class ClientProtocol:
                 request.received_bytes += len(message["audio"])
         elif kind == wire.TEXT:
             wire.check_text(message)
-            if "start_s" in message:
+            if self._product.audio_out and "start_s" in message:
                 message.setdefault("stop_s", message["start_s"])
+        elif kind == wire.STEP:
+            wire.check_step(message)
+        elif kind == wire.END_TEXT:
+            wire.check_end_text(message)
         elif kind == wire.READY:
             self.ready = message
             if request is not None:
@@ -160,8 +186,9 @@ class ServerProtocol:
     A request is named by its `client_req_id`, None where the client sent none; several may run on one connection.
     """
 
-    def __init__(self, *, refusal: str | None = None) -> None:
+    def __init__(self, product: wire.Product, *, refusal: str | None = None) -> None:
         """Start; `refusal` is the text that answers the first message of a client without a valid key."""
+        self._product = product
         self.close_code: int | None = None
         self.close_reason = ""
         self._refusal = refusal
@@ -210,28 +237,40 @@ class ServerProtocol:
             self.refuse(self._refusal, wire.CLOSE_POLICY)
 
     def start_output(self, name: str | None, request_id: str, sample_rate: int) -> None:
-        """Answer the `Start` of a request with `ready`; `sample_rate` is that of the audio to come."""
-        request = self._requests[name]
-        frame_size = sample_rate * wire.FRAME_MS // 1000
-        self._outgoing.append(wire.build_ready(request_id, request.model_name, sample_rate, frame_size, name))
-        request.sample_rate = sample_rate
-
-    def send_event(self, name: str | None, event: OutputEvent) -> None:
-        """Turn one event of the engine into messages."""
+        """Answer the `Start` of a request with `ready`; `sample_rate` is that of the audio to come, if any is."""
         request = self._requests.get(name)
         if request is None:
             return
+        if not self._product.audio_out:
+            sample_rate = wire.INPUT_PCM_SAMPLE_RATE
+        setup = request.setup
+        self._outgoing.append(
+            wire.build_ready(self._product, request_id, setup.model_name, sample_rate, setup.delay_in_frames, name)
+        )
+
+    def send_event(self, name: str | None, event: OutputEvent) -> None:
+        """Turn one event of the engine into messages."""
+        if name not in self._requests:
+            return
         match event:
-            case Audio(audio):
-                start_s, stop_s = request.advance(len(audio))
+            case Audio(audio, start_s, stop_s):
                 self._outgoing.append(wire.build_output_audio(audio, start_s, stop_s, name))
-            case Transcript(text, start_s, stop_s):
+            case Transcript(text, start_s, stop_s) if self._product.audio_out:
                 self._outgoing.append(wire.build_text(text, start_s, stop_s, name))
+            case Transcript(text, start_s, stop_s):
+                self._outgoing.append(wire.build_text(text, start_s, None, name))
+                if stop_s is not None:
+                    self._outgoing.append(wire.build_end_text(stop_s, name))
+            case VadStep():
+                if not self._product.audio_out:  # interpreting sends none
+                    self._outgoing.append(wire.build_step(event, name))
+            case Flushed(flush_id):
+                self._outgoing.append(wire.build_flushed(flush_id, name))
             case EndOfStream():
                 self._outgoing.append(wire.build_end_of_stream(name))
                 self._end(name)
-            case Failure(message, bad_input):
-                self._fail(name, message, wire.CLOSE_POLICY if bad_input else wire.CLOSE_INTERNAL)
+            case Failure(message, kind):
+                self._fail(name, _FAILURE_TEXTS.get(kind, message), _FAILURE_CODES[kind])
 
     def refuse(
         self, message: str, code: int = wire.CLOSE_PROTOCOL, name: str | None = None
@@ -254,7 +293,7 @@ class ServerProtocol:
                 self._close_if_done()
                 return []
             return self._fail(name, wire.NO_SESSION, wire.CLOSE_PROTOCOL)
-        if kind == wire.AUDIO:
+        if kind == wire.AUDIO and self._product.audio_in:
             if request.input_ended:
                 return self._invalid(name, "audio after end_of_stream")
             try:
@@ -262,29 +301,47 @@ class ServerProtocol:
             except WireError as error:
                 return self._invalid(name, str(error))
             return [(name, Audio(message["audio"]))]
-        if kind == wire.FLUSH:
-            self._outgoing.append(wire.build_flushed(message.get("flush_id"), name))
-        elif kind == wire.END_OF_STREAM and not request.input_ended:
+        if kind == wire.TEXT and not self._product.audio_in:
+            return self._receive_text(name, message, request)
+        if kind == wire.FLUSH and not request.input_ended:
+            return [(name, Flush(message.get("flush_id")))]
+        if kind == wire.END_OF_STREAM and not request.input_ended:
             request.input_ended = True
             return [(name, EndOfStream())]
         return []  # an unknown type after setup is ignored, as newer clients may know more than we do
+
+    def _receive_text(
+        self, name: str | None, message: Mapping[str, Any], request: _Request
+    ) -> list[tuple[str | None, InputEvent]]:
+        if request.input_ended:
+            return self._invalid(name, "text after end_of_stream")
+        try:
+            wire.check_text(message)
+            return [(name, part) for part in wire.parse_spoken_text(message["text"])]
+        except wire.SetupRefused as error:
+            return self._fail(name, str(error), error.code)
+        except WireError as error:
+            return self._invalid(name, str(error))
 
     def _receive_setup(self, name: str | None, message: Mapping[str, Any]) -> list[tuple[str | None, InputEvent]]:
         if name in self._requests:
             return self._fail(name, wire.session_already_active(name), wire.CLOSE_PROTOCOL)
         try:
-            setup = wire.parse_setup(message)
+            setup = wire.parse_setup(message, self._product)
         except wire.SetupRefused as error:
             return self._fail(name, str(error), error.code)
         self._any_setup = True
         self._failed.discard(name)
         self._requests[name] = _Request(setup)
         start = Start(
-            source_format=wire.input_codec_format(setup.input_format),
-            target_format=wire.output_codec_format(setup.output_format),
+            source_format=setup.input_format and wire.input_codec_format(setup.input_format),
+            target_format=setup.output_format and wire.output_codec_format(setup.output_format),
             source_language=setup.source_language,
             target_language=setup.target_language,
             voice_id=setup.voice_id,
+            speed=setup.speed,
+            delay_s=setup.delay_s,
+            wait_s=setup.retry_for_s,
         )
         return [(name, start)]
 
@@ -303,7 +360,7 @@ class ServerProtocol:
 
     def _end(self, name: str | None) -> None:
         request = self._requests.pop(name)
-        self._closing = self._closing or request.close_ws_on_eos
+        self._closing = self._closing or request.setup.close_ws_on_eos
         self._close_if_done()
 
     def _close_if_done(self) -> None:
@@ -315,19 +372,15 @@ class _Request:
     """What the server remembers of one running request."""
 
     def __init__(self, setup: wire.SetupFields) -> None:
-        self.model_name = setup.model_name
-        self.close_ws_on_eos = setup.close_ws_on_eos
-        self.output_format = setup.output_format
+        self.setup = setup
         self.input_ended = False
-        self.sample_rate = wire.OUTPUT_PCM_SAMPLE_RATE
-        self._header_pending = setup.output_format == wire.WAV
-        self._sent_samples = 0
 
-    def advance(self, num_bytes: int) -> tuple[float, float]:
-        """Return the span in seconds of the next `num_bytes` of output; a container's header has no length."""
-        if self._header_pending:
-            self._header_pending = False
-            num_bytes = 0
-        start = self._sent_samples
-        self._sent_samples += num_bytes // bytes_per_sample(self.output_format)
-        return start / self.sample_rate, self._sent_samples / self.sample_rate
+
+_FAILURE_CODES = {
+    FailureKind.INPUT: wire.CLOSE_POLICY,
+    FailureKind.INTERNAL: wire.CLOSE_INTERNAL,
+    FailureKind.DURATION: wire.CLOSE_POLICY,
+    FailureKind.BUSY: wire.CLOSE_POLICY,
+}
+# What the service is known to say; other failures bring their own words.
+_FAILURE_TEXTS = {FailureKind.DURATION: wire.SESSION_TOO_LONG, FailureKind.BUSY: wire.TOO_MANY_SESSIONS}

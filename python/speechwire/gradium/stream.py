@@ -59,7 +59,7 @@ class S2s:
         self.converter()  # arguments that cannot be used fail here, before there is a connection
         self._send_setup_on_start = send_setup_on_start
         self._wait_for_ready_on_start = wait_for_ready_on_start
-        self._protocol = ClientProtocol()
+        self._protocol = ClientProtocol(wire.S2S)
         self._connection: Connection | None = None
         self._failure: BaseException | None = None
         self._closed = False

@@ -7,12 +7,29 @@ document, and the published Python SDK 0.6.4. Where these are silent, the value 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 from speechwire._core import decode_message, encode_audio_message
 from speechwire.errors import WireError
+from speechwire.events import (
+    Audio,
+    EndOfStream,
+    EndText,
+    Flush,
+    Flushed,
+    Inactivity,
+    Pause,
+    Ready,
+    ServiceEvent,
+    Text,
+    Transcript,
+    Unknown,
+    VadStep,
+)
 
 __all__ = [
     "API_KEY_HEADER",
@@ -20,58 +37,99 @@ __all__ = [
     "AUDIO",
     "BAD_CREDENTIALS",
     "BASE_URL",
+    "BREAK_SECONDS",
     "CLOSE_INTERNAL",
     "CLOSE_NORMAL",
     "CLOSE_POLICY",
     "CLOSE_PROTOCOL",
+    "DEFAULT_DELAY_FRAMES",
     "DEFAULT_FORMAT",
     "DEFAULT_MODEL",
     "DEFAULT_VOICES",
+    "DEFAULT_VOICE_NAME",
     "END_OF_STREAM",
+    "END_TEXT",
     "ERROR",
     "FLUSH",
     "FLUSHED",
+    "FLUSH_TAG",
     "FORMATS",
     "FRAME_MS",
     "G711_FORMATS",
     "INPUT_PCM_SAMPLE_RATE",
     "INVALID_MESSAGE",
     "LANGUAGES",
+    "LOCAL_MODEL_PREFIX",
+    "MAX_KEYWORDS",
     "MAX_MESSAGE_CHARACTERS",
+    "NEED_MORE_TEXT",
     "NO_CREDENTIALS",
     "NO_SESSION",
     "OUTPUT_PCM_SAMPLE_RATE",
     "PCM_SAMPLE_RATES",
+    "PRODUCTS",
     "READY",
+    "REWRITE_RULES",
+    "S2S",
+    "S2S_OPTIONS",
     "S2S_ROUTE",
+    "SESSION_TOO_LONG",
     "SETUP",
+    "STEP",
+    "STT",
+    "STT_OPTIONS",
+    "STT_ROUTE",
     "TEXT",
     "TOKEN_PARAMETER",
+    "TOO_MANY_SESSIONS",
+    "TTS",
+    "TTS_OPTIONS",
+    "TTS_ROUTE",
     "WAV",
     "WAV_HEADER_BYTES",
+    "Keywords",
+    "Option",
+    "Product",
+    "S2SOptions",
     "S2SSetup",
+    "STTOptions",
+    "STTSetup",
     "SetupFields",
     "SetupRefused",
+    "TTSOptions",
+    "TTSSetup",
+    "break_tag",
     "build_audio",
     "build_end_of_stream",
+    "build_end_text",
     "build_error",
+    "build_flush",
     "build_flushed",
     "build_output_audio",
     "build_ready",
     "build_setup",
+    "build_step",
     "build_text",
+    "build_text_input",
     "check_audio",
+    "check_end_text",
+    "check_options",
+    "check_step",
     "check_text",
     "input_codec_format",
     "is_auth_error",
     "output_codec_format",
+    "parse_event",
     "parse_message",
     "parse_setup",
+    "parse_spoken_text",
     "session_already_active",
 ]
 
 # Endpoints and authentication (API reference).
 BASE_URL: Final = "https://api.gradium.ai/api/"
+TTS_ROUTE: Final = "speech/tts"
+STT_ROUTE: Final = "speech/asr"
 S2S_ROUTE: Final = "speech/s2s"
 API_KEY_HEADER: Final = "x-api-key"
 API_SOURCE_HEADER: Final = "x-api-source"
@@ -84,6 +142,9 @@ AUDIO: Final = "audio"
 TEXT: Final = "text"
 FLUSH: Final = "flush"
 FLUSHED: Final = "flushed"
+END_TEXT: Final = "end_text"
+STEP: Final = "step"
+NEED_MORE_TEXT: Final = "need_more_text"  # known to the official Rust client; its meaning is undocumented
 END_OF_STREAM: Final = "end_of_stream"
 ERROR: Final = "error"
 
@@ -103,7 +164,9 @@ DEFAULT_VOICES: Final = {
     "es": "B36pbz5_UoWn4BDl",
     "pt": "pYcGZz9VOo4n2ynh",
 }
+DEFAULT_VOICE_NAME: Final = "default"  # of `voice` (text-to-speech reference); it names none
 DEFAULT_MODEL: Final = "default"
+LOCAL_MODEL_PREFIX: Final = "speechwire-local-"  # of `model_ext`, by which the local server names itself
 DEFAULT_FORMAT: Final = "wav"  # what the server assumes where setup names none (OpenAPI document)
 
 # Our choice: room for one whole 300 s session of 48 kHz PCM in one base64 message.
@@ -114,6 +177,8 @@ NO_SESSION: Final = "Session not found. Send setup first."
 NO_CREDENTIALS: Final = "No authentication provided"
 BAD_CREDENTIALS: Final = "API key is revoked or expired"
 INVALID_MESSAGE: Final = "Message validation error"
+TOO_MANY_SESSIONS: Final = "Concurrency limit exceeded"
+SESSION_TOO_LONG: Final = "session duration limit exceeded"
 
 PCM_SAMPLE_RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
 INPUT_PCM_SAMPLE_RATE: Final = 24000  # bare "pcm" on its way to the service
@@ -122,6 +187,178 @@ WAV_HEADER_BYTES: Final = 44
 WAV: Final = "wav"
 G711_FORMATS: Final = ("ulaw_8000", "mulaw_8000", "alaw_8000")
 FORMATS: Final = ("pcm", *(f"pcm_{rate}" for rate in PCM_SAMPLE_RATES), WAV, *G711_FORMATS)
+
+
+# Tags inside the text to be spoken (text-to-speech guide): give out what is pending, and a pause of 0.1 to 2.0 s.
+FLUSH_TAG: Final = "<flush>"
+BREAK_SECONDS: Final = (0.1, 2.0)
+_TAG: Final = re.compile(r'<flush>|<break\s+time="([^"]*)"\s*/>')
+
+# Recognition looks ahead by this many frames of 80 ms unless told otherwise (transcription settings page).
+DEFAULT_DELAY_FRAMES: Final = 10
+MAX_KEYWORDS: Final = 500
+REWRITE_RULES: Final = frozenset(
+    {
+        *LANGUAGES,
+        "Date",
+        "AlNum",
+        *(f"Time{language}" for language in ("En", "Fr", "De")),
+        *(f"{rule}{lang}" for rule in ("Number", "Email", "Url", "Phone") for lang in ("En", "Fr", "De", "Es", "Pt")),
+    }
+)
+
+
+# --- products and their options
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What one key of `json_config` may hold.
+
+    Args:
+        type: float, int, str or dict.
+        low: Smallest number, or None.
+        high: Largest number, or None.
+        values: The strings that are known, or () for any.
+        default: What the service does without it, where that is documented.
+    """
+
+    type: type[Any]
+    low: float | None = None
+    high: float | None = None
+    values: tuple[str, ...] = ()
+    default: float | str | None = None
+
+
+_LANGUAGE: Final = Option(str, values=LANGUAGES)
+_PADDING_BONUS: Final = Option(float, -4.0, 4.0, default=0.0)
+_DELAY: Final = Option(int, 0, 80, default=DEFAULT_DELAY_FRAMES)
+
+# Voice settings page. The three paddings stand in an official example without a range.
+TTS_OPTIONS: Final[Mapping[str, Option]] = {
+    "padding_bonus": _PADDING_BONUS,
+    "temp": Option(float, 0.0, 1.4, default=0.7),
+    "cfg_coef": Option(float, 1.0, 4.0, default=2.0),
+    "rewrite_rules": Option(str),
+    "language": _LANGUAGE,
+    "max_padding": Option(int),
+    "padding_between": Option(int),
+    "max_padding_per_token": Option(int),
+}
+# Transcription settings page; `delay_in_tokens` is the older name of `delay_in_frames`.
+STT_OPTIONS: Final[Mapping[str, Option]] = {
+    "language": _LANGUAGE,
+    "delay_in_frames": _DELAY,
+    "delay_in_tokens": _DELAY,
+    "temp": Option(float, 0.0, 1.5, default=0.0),
+    "padding_bonus": _PADDING_BONUS,
+    "keywords": Option(dict),
+    "target_language": _LANGUAGE,
+}
+# Speech-to-speech settings page for the target language. That the inner stages take their own options is our choice.
+S2S_OPTIONS: Final[Mapping[str, Option]] = {
+    "target_language": _LANGUAGE,
+    "language": _LANGUAGE,
+    "delay_in_frames": _DELAY,
+    "delay_in_tokens": _DELAY,
+    "padding_bonus": _PADDING_BONUS,
+    "temp": Option(float, 0.0, 1.4, default=0.7),
+    "cfg_coef": Option(float, 1.0, 4.0, default=2.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One of the three services that share this wire.
+
+    Args:
+        name: "tts", "stt" or "s2s".
+        route: Of its WebSocket, below the base URL.
+        audio_in: Audio goes to the service; otherwise text does.
+        audio_out: Audio comes back; otherwise only text does.
+        options: What `json_config` may hold.
+    """
+
+    name: str
+    route: str
+    audio_in: bool
+    audio_out: bool
+    options: Mapping[str, Option]
+
+
+TTS: Final = Product("tts", TTS_ROUTE, audio_in=False, audio_out=True, options=TTS_OPTIONS)
+STT: Final = Product("stt", STT_ROUTE, audio_in=True, audio_out=False, options=STT_OPTIONS)
+S2S: Final = Product("s2s", S2S_ROUTE, audio_in=True, audio_out=True, options=S2S_OPTIONS)
+PRODUCTS: Final = (TTS, STT, S2S)
+
+
+class TTSOptions(TypedDict, total=False):
+    """The known keys of a text-to-speech `json_config`; ranges and defaults stand in `TTS_OPTIONS`."""
+
+    padding_bonus: float
+    temp: float
+    cfg_coef: float
+    rewrite_rules: str
+    language: str
+    max_padding: int
+    padding_between: int
+    max_padding_per_token: int
+
+
+class Keywords(TypedDict, total=False):
+    """Up to 500 single words that recognition is to expect, and how strongly: -6 to 6, 3 is advised."""
+
+    words: list[str]
+    boost: float
+
+
+class STTOptions(TypedDict, total=False):
+    """The known keys of a speech-to-text `json_config`; ranges and defaults stand in `STT_OPTIONS`."""
+
+    language: str
+    delay_in_frames: int
+    delay_in_tokens: int
+    temp: float
+    padding_bonus: float
+    keywords: Keywords
+    target_language: str
+
+
+class S2SOptions(TypedDict, total=False):
+    """The known keys of a speech-to-speech `json_config`; ranges and defaults stand in `S2S_OPTIONS`."""
+
+    target_language: str
+    language: str
+    delay_in_frames: int
+    delay_in_tokens: int
+    padding_bonus: float
+    temp: float
+    cfg_coef: float
+
+
+class TTSSetup(TypedDict, total=False):
+    """The documented fields of a text-to-speech setup; other keys are passed to the service unchanged."""
+
+    model_name: str
+    voice: str
+    voice_id: str
+    pronunciation_id: str
+    output_format: str
+    json_config: TTSOptions | Mapping[str, Any] | str
+    client_req_id: str
+    close_ws_on_eos: bool
+    retry_for_s: float
+
+
+class STTSetup(TypedDict, total=False):
+    """The documented fields of a speech-to-text setup; other keys are passed to the service unchanged."""
+
+    model_name: str
+    input_format: str
+    json_config: STTOptions | Mapping[str, Any] | str
+    client_req_id: str
+    close_ws_on_eos: bool
+    retry_for_s: float
 
 
 class S2SSetup(TypedDict, total=False):
@@ -133,7 +370,7 @@ class S2SSetup(TypedDict, total=False):
     input_format: str
     output_format: str
     voice_id: str
-    json_config: Mapping[str, Any] | str
+    json_config: S2SOptions | Mapping[str, Any] | str
     client_req_id: str
     close_ws_on_eos: bool
 
@@ -168,6 +405,28 @@ def build_audio(audio: bytes, client_req_id: str | None = None) -> str:
     return encode_audio_message(audio, client_req_id)
 
 
+def build_text_input(text: str, client_req_id: str | None = None) -> str:
+    """Build the client's `text`, a piece of what is to be spoken."""
+    return _build({"type": TEXT, "text": text}, client_req_id)
+
+
+def break_tag(seconds: float) -> str:
+    """Return the tag that makes a pause of 0.1 to 2.0 s in the text to be spoken; a space stands on either side of it.
+
+    Raises:
+        WireError: A pause outside that range.
+    """
+    low, high = BREAK_SECONDS
+    if not low <= seconds <= high:
+        raise WireError(f"expected a pause of {low:g} to {high:g} s, got {seconds:g} s")
+    return f'<break time="{seconds:g}s" />'
+
+
+def build_flush(flush_id: object, client_req_id: str | None = None) -> str:
+    """Build `flush`; any JSON value will come back in `flushed`."""
+    return _build({"type": FLUSH, "flush_id": flush_id}, client_req_id)
+
+
 def build_end_of_stream(client_req_id: str | None = None) -> str:
     """Build `end_of_stream`, the same in both directions."""
     return _build({"type": END_OF_STREAM}, client_req_id)
@@ -182,21 +441,29 @@ def build_flushed(flush_id: object, client_req_id: str | None = None) -> str:
 
 
 def build_ready(
-    request_id: str, model_name: str, sample_rate: int, frame_size: int, client_req_id: str | None = None
+    product: Product,
+    request_id: str,
+    model_name: str,
+    sample_rate: int,
+    delay_in_frames: int,
+    client_req_id: str | None = None,
 ) -> str:
-    """Build `ready`. The two lists of names are required by the official Rust client, and empty."""
-    return _build(
-        {
-            "type": READY,
-            "request_id": request_id,
-            "model_name": model_name,
-            "sample_rate": sample_rate,
-            "frame_size": frame_size,
-            "audio_stream_names": [],
-            "text_stream_names": [],
-        },
-        client_req_id,
-    )
+    """Build `ready`. The lists of names are required by the official Rust client, and empty."""
+    fields: dict[str, object] = {
+        "type": READY,
+        "request_id": request_id,
+        "model_name": model_name,
+        "model_ext": f"{LOCAL_MODEL_PREFIX}{product.name}",
+        "sample_rate": sample_rate,
+        "frame_size": sample_rate * FRAME_MS // 1000,
+        "text_stream_names": [],
+    }
+    if product.audio_out:
+        fields["audio_stream_names"] = []
+    else:
+        # Clients of different ages read one or the other.
+        fields["delay_in_frames"] = fields["delay_in_tokens"] = delay_in_frames
+    return _build(fields, client_req_id)
 
 
 def build_output_audio(audio: bytes, start_s: float, stop_s: float, client_req_id: str | None = None) -> str:
@@ -205,9 +472,29 @@ def build_output_audio(audio: bytes, start_s: float, stop_s: float, client_req_i
     return f'{head[:-1]},"start_s":{start_s!r},"stop_s":{stop_s!r},"stream_id":0}}'
 
 
-def build_text(text: str, start_s: float, stop_s: float, client_req_id: str | None = None) -> str:
-    """Build `text`."""
-    return _build({"type": TEXT, "text": text, "start_s": start_s, "stop_s": stop_s, "stream_id": 0}, client_req_id)
+def build_text(text: str, start_s: float, stop_s: float | None, client_req_id: str | None = None) -> str:
+    """Build the server's `text`; recognition, which finds the end later, gives no `stop_s`."""
+    fields: dict[str, object] = {"type": TEXT, "text": text, "start_s": start_s, "stream_id": 0}
+    if stop_s is not None:
+        fields["stop_s"] = stop_s
+    return _build(fields, client_req_id)
+
+
+def build_end_text(stop_s: float, client_req_id: str | None = None) -> str:
+    """Build `end_text`, the end of the latest recognised `text`."""
+    return _build({"type": END_TEXT, "stop_s": stop_s, "stream_id": 0}, client_req_id)
+
+
+def build_step(step: VadStep, client_req_id: str | None = None) -> str:
+    """Build `step`, what voice activity detection says of one more frame of input."""
+    fields: dict[str, object] = {
+        "type": STEP,
+        "vad": [{"horizon_s": entry.horizon_s, "inactivity_prob": entry.probability} for entry in step.vad],
+        "step_idx": step.step_idx,
+        "step_duration_s": step.step_duration_s,
+        "total_duration_s": step.total_duration_s,
+    }
+    return _build(fields, client_req_id)
 
 
 def build_error(message: str, code: int, client_req_id: str | None = None) -> str:
@@ -255,7 +542,7 @@ def check_text(message: Mapping[str, Any]) -> None:
     if not isinstance(message.get("text"), str):
         raise WireError(f"expected a string field 'text', got {message.get('text')!r}")
     for name in ("start_s", "stop_s"):
-        if not isinstance(message.get(name, 0.0), int | float):
+        if not _is_number(message.get(name, 0.0)):
             raise WireError(f"expected a number in {name!r}, got {message[name]!r}")
 
 
@@ -264,40 +551,200 @@ def session_already_active(client_req_id: str | None) -> str:
     return "Session already active" if client_req_id is None else f"Session already active ({client_req_id})"
 
 
+def check_step(message: Mapping[str, Any]) -> None:
+    """Raise WireError unless a `step` message has its list of probabilities and its three numbers."""
+    vad = message.get("vad")
+    if not isinstance(vad, list) or not all(
+        isinstance(entry, dict) and _is_number(entry.get("horizon_s")) and _is_number(entry.get("inactivity_prob"))
+        for entry in vad
+    ):
+        raise WireError(f"expected a list of horizon_s and inactivity_prob in 'vad', got {vad!r:.200}")
+    for name in ("step_idx", "step_duration_s", "total_duration_s"):
+        if not _is_number(message.get(name)):
+            raise WireError(f"expected a number in {name!r}, got {message.get(name)!r}")
+
+
+def check_end_text(message: Mapping[str, Any]) -> None:
+    """Raise WireError unless an `end_text` message has its time."""
+    if not _is_number(message.get("stop_s")):
+        raise WireError(f"expected a number in 'stop_s', got {message.get('stop_s')!r}")
+
+
+def parse_event(message: Mapping[str, Any]) -> ServiceEvent:
+    """Turn a checked message of the service into its typed form; types that are not known become `Unknown`."""
+    kind = message["type"]
+    if kind == AUDIO:
+        return Audio(message["audio"], message.get("start_s", 0.0), message.get("stop_s", 0.0))
+    if kind == TEXT:
+        return Transcript(message["text"], message.get("start_s", 0.0), message.get("stop_s"))
+    if kind == END_TEXT:
+        return EndText(message["stop_s"])
+    if kind == STEP:
+        vad = tuple(Inactivity(entry["horizon_s"], entry["inactivity_prob"]) for entry in message["vad"])
+        return VadStep(vad, message["step_idx"], message["step_duration_s"], message["total_duration_s"])
+    if kind == FLUSHED:
+        return Flushed(message.get("flush_id"))
+    if kind == END_OF_STREAM:
+        return EndOfStream()
+    if kind == READY:
+        delay = message.get("delay_in_frames", message.get("delay_in_tokens"))
+        return Ready(
+            request_id=str(message.get("request_id", "")),
+            sample_rate=int(message.get("sample_rate") or 0),
+            frame_size=int(message.get("frame_size") or 0),
+            model_name=str(message.get("model_name", "")),
+            delay_s=delay * FRAME_MS / 1000 if _is_number(delay) else None,
+        )
+    return Unknown(message)
+
+
+def parse_spoken_text(text: str) -> list[Text | Pause | Flush]:
+    """Split what is to be spoken at its tags.
+
+    Raises:
+        SetupRefused: The time of a pause is no number of seconds from 0.1 to 2.0.
+    """
+    parts: list[Text | Pause | Flush] = []
+    position = 0
+    for tag in _TAG.finditer(text):
+        parts.append(Text(text[position : tag.start()]))
+        position = tag.end()
+        parts.append(Flush(answered=False) if tag[0] == FLUSH_TAG else Pause(_break_seconds(tag[1])))
+    parts.append(Text(text[position:]))
+    return [part for part in parts if not isinstance(part, Text) or part.text.strip()]
+
+
+def _break_seconds(time: str) -> float:
+    low, high = BREAK_SECONDS
+    try:
+        seconds = float(time.removesuffix("s"))
+    except ValueError:
+        seconds = float("nan")
+    if not low <= seconds <= high:
+        raise SetupRefused(f"expected a break of {low:g}s to {high:g}s, got {time!r}", CLOSE_INTERNAL)
+    return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class SetupFields:
-    """A checked `setup`, with the defaults of the service filled in."""
+    """A checked `setup`, with the defaults of the service filled in.
+
+    `input_format` is None where text goes in, `output_format` where only text comes out. `options` are the known keys
+    of `json_config` that were given.
+    """
 
     model_name: str
-    input_format: str
-    output_format: str
+    input_format: str | None
+    output_format: str | None
     voice_id: str | None
-    source_language: str | None
-    target_language: str | None
+    options: Mapping[str, Any]
     close_ws_on_eos: bool
+    retry_for_s: float
+
+    @property
+    def delay_in_frames(self) -> int:
+        """Look-ahead of recognition in frames of 80 ms."""
+        delay: int = self.options.get("delay_in_frames", self.options.get("delay_in_tokens", DEFAULT_DELAY_FRAMES))
+        return delay
+
+    @property
+    def delay_s(self) -> float:
+        """How long a recognised text is held back; interpreting has no such delay of its own."""
+        return self.delay_in_frames * FRAME_MS / 1000 if self.output_format is None else 0.0
+
+    @property
+    def source_language(self) -> str | None:
+        """Language of the speech that comes in."""
+        return None if self.input_format is None else self.options.get("language")
+
+    @property
+    def target_language(self) -> str | None:
+        """Language of what goes out: the one to translate into, or that of the text to be spoken."""
+        return self.options.get("language" if self.input_format is None else "target_language")
+
+    @property
+    def speed(self) -> float:
+        """Speed of synthesised speech: 1.0 is usual, at the ends of `padding_bonus` half and double.
+
+        The documents say only that negative is faster and positive slower; the scale is our choice.
+        """
+        bonus: float = 0.0 if self.output_format is None else self.options.get("padding_bonus", 0.0)
+        return math.pow(2.0, -bonus / 4.0)
 
 
-def parse_setup(message: Mapping[str, Any]) -> SetupFields:
+def parse_setup(message: Mapping[str, Any], product: Product) -> SetupFields:
     """Check a `setup` as the service does: null means absent, unknown fields and options are ignored.
 
     Raises:
         SetupRefused: A field of the wrong type, or a value outside the documented set.
     """
     config = _json_config(message)
+    check_options(config, product)
+    retry_for_s: float = _field(message, "retry_for_s", (int, float), 0.0)
+    if not 0 <= retry_for_s < float("inf"):
+        raise SetupRefused(f"expected retry_for_s of at least 0, got {retry_for_s:g}", CLOSE_POLICY)
+    # A name stands in for the id where there is none (text-to-speech reference); "default" names no voice.
+    voice: str | None = _field(message, "voice_id", (str,), None) or _field(message, "voice", (str,), None)
+    _field(message, "pronunciation_id", (str,), None)
     return SetupFields(
         model_name=_field(message, "model_name", (str,), DEFAULT_MODEL),
-        input_format=_format(message, "input_format", "input"),
-        output_format=_format(message, "output_format", "output"),
-        voice_id=_field(message, "voice_id", (str,), None),
-        source_language=_language(config, "language"),
-        target_language=_language(config, "target_language"),
+        input_format=_format(message, "input_format", "input") if product.audio_in else None,
+        output_format=_format(message, "output_format", "output") if product.audio_out else None,
+        voice_id=None if voice == DEFAULT_VOICE_NAME else voice,
+        options={name: config[name] for name in product.options if config.get(name) is not None},
         close_ws_on_eos=_field(message, "close_ws_on_eos", (bool,), True),
+        retry_for_s=retry_for_s,
     )
+
+
+def check_options(config: Mapping[str, Any], product: Product) -> None:
+    """Check the keys of `json_config` that are known for a product; unknown ones pass, null means absent.
+
+    Raises:
+        SetupRefused: A known key has a value of the wrong type or outside its range; it is a ValueError.
+    """
+    for name, option in product.options.items():
+        value = config.get(name)
+        if value is not None:
+            _check_option(name, value, option)
 
 
 def is_auth_error(code: object, message: str) -> bool:
     """Tell whether an `error` is about the key; the service gives it the same code as other policy errors."""
     return code == CLOSE_POLICY and message in {NO_CREDENTIALS, BAD_CREDENTIALS}
+
+
+def _check_option(name: str, value: Any, option: Option) -> None:
+    if option.type is dict:
+        _check_keywords(value)
+        return
+    types: tuple[type[Any], ...] = (int, float) if option.type is float else (option.type,)
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise SetupRefused(f"expected {name} to be {option.type.__name__}, got {type(value).__name__}", CLOSE_INTERNAL)
+    if option.values and value not in option.values:
+        expected = ", ".join(option.values)
+        raise SetupRefused(f"unsupported {name} {value!r}, expected one of {expected}", CLOSE_INTERNAL)
+    if option.low is not None and option.high is not None and not option.low <= value <= option.high:
+        raise SetupRefused(f"expected {name} from {option.low:g} to {option.high:g}, got {value!r}", CLOSE_INTERNAL)
+    if name == "rewrite_rules":
+        unknown = [rule for rule in value.split(",") if rule.strip() not in REWRITE_RULES]
+        if unknown:
+            raise SetupRefused(f"expected rewrite_rules that are known, got {unknown[0]!r}", CLOSE_INTERNAL)
+
+
+def _check_keywords(value: Any) -> None:
+    words = value.get("words") if isinstance(value, dict) else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise SetupRefused(
+            f"parsing keywords: expected an object with a list of words, got {type(value).__name__}", CLOSE_INTERNAL
+        )
+    if len(words) > MAX_KEYWORDS:
+        raise SetupRefused(f"parsing keywords: expected at most {MAX_KEYWORDS} words, got {len(words)}", CLOSE_INTERNAL)
+    _check_option("boost", value.get("boost", 0.0), Option(float, -6.0, 6.0))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _field(message: Mapping[str, Any], name: str, types: tuple[type, ...], default: Any) -> Any:
@@ -328,12 +775,4 @@ def _format(message: Mapping[str, Any], name: str, direction: str) -> str:
     if value not in FORMATS:
         expected = ", ".join(FORMATS)
         raise SetupRefused(f"unsupported {direction} format {value!r}, expected one of {expected}", CLOSE_POLICY)
-    return value
-
-
-def _language(config: Mapping[str, Any], name: str) -> str | None:
-    value = config.get(name)
-    if value is not None and value not in LANGUAGES:
-        expected = ", ".join(LANGUAGES)
-        raise SetupRefused(f"unsupported {name} {value!r}, expected one of {expected}", CLOSE_INTERNAL)
     return value

@@ -13,8 +13,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from speechwire.codec import Transcoder
 from speechwire.errors import AudioError
-from speechwire.events import Audio, EndOfStream, Failure, InputEvent, OutputEvent, Start, Transcript
-from speechwire.formats import FRAME_MS, sample_rate
+from speechwire.events import (
+    Audio,
+    EndOfStream,
+    Failure,
+    FailureKind,
+    Flush,
+    Flushed,
+    InputEvent,
+    OutputEvent,
+    Start,
+    Transcript,
+)
+from speechwire.formats import FRAME_MS, bytes_per_sample, sample_rate
 from speechwire.server.engines import Engine, EngineError, EngineSession
 
 __all__ = ["DialectProtocol", "Session"]
@@ -113,7 +124,9 @@ class Session:
             match event:
                 case Start():
                     # Known before it is opened, so that it is closed whatever happens meanwhile.
-                    request = self._requests[name] = _Request(event)
+                    assert event.source_format is not None
+                    assert event.target_format is not None
+                    request = self._requests[name] = _Request(event.source_format, event.target_format, event)
                     await self._call(request.open, self._engine)
                     self._protocol.start_output(name, str(uuid.uuid4()), request.output_sample_rate)
                     await self._answer(name, request.header())
@@ -123,12 +136,16 @@ class Session:
                         if start:
                             await asyncio.sleep(0)
                         await self._answer(name, self._requests[name].feed(audio[start : start + SLICE_BYTES]))
+                case Flush(flush_id):
+                    self._protocol.send_event(name, Flushed(flush_id))
                 case EndOfStream():
                     await self._answer(name, self._requests[name].flush())
         except WebSocketDisconnect:
             raise
         except (AudioError, EngineError) as error:
-            self._protocol.send_event(name, Failure(str(error), bad_input=isinstance(error, AudioError)))
+            self._protocol.send_event(
+                name, Failure(str(error), FailureKind.INPUT if isinstance(error, AudioError) else FailureKind.INTERNAL)
+            )
         except Exception:
             logger.exception("the engine failed")
             self._protocol.send_event(name, Failure("internal error"))
@@ -176,17 +193,20 @@ class Session:
 class _Request:
     """The way of one request's audio: wire format to the engine's PCM and back to the wire format."""
 
-    def __init__(self, start: Start) -> None:
-        self.output_sample_rate = sample_rate(start.target_format) or CONTAINER_SAMPLE_RATE
+    def __init__(self, source_format: str, target_format: str, start: Start) -> None:
+        self.output_sample_rate = sample_rate(target_format) or CONTAINER_SAMPLE_RATE
+        self._source_format = source_format
+        self._target_format = target_format
         self._start = start
         self._has_input = False
+        self._sent_samples = 0
         self._session: EngineSession | None = None
 
     def open(self, engine: Engine) -> None:
         """Begin; raises EngineError if the engine cannot serve the request."""
         session = self._session = engine.open(self._start, self.output_sample_rate)
-        self._decoder = Transcoder(self._start.source_format, f"pcm_{session.input_sample_rate}")
-        self._encoder = Transcoder(f"pcm_{session.output_sample_rate}", self._start.target_format, FRAME_MS)
+        self._decoder = Transcoder(self._source_format, f"pcm_{session.input_sample_rate}")
+        self._encoder = Transcoder(f"pcm_{session.output_sample_rate}", self._target_format, FRAME_MS)
 
     def header(self) -> Iterator[OutputEvent]:
         """Yield what stands before the first audio: the header of a container."""
@@ -206,7 +226,7 @@ class _Request:
             for pcm in self._decoder.flush():
                 yield from self._encode(self._session.feed(pcm))
         yield from self._encode(self._session.flush())
-        yield from map(Audio, self._encoder.flush())
+        yield from map(self._with_span, self._encoder.flush())
         yield EndOfStream()
 
     def close(self) -> None:
@@ -217,6 +237,11 @@ class _Request:
     def _encode(self, events: Iterator[Audio | Transcript]) -> Iterator[OutputEvent]:
         for event in events:
             if isinstance(event, Audio):
-                yield from map(Audio, self._encoder.feed(event.audio))
+                yield from map(self._with_span, self._encoder.feed(event.audio))
             else:
                 yield event
+
+    def _with_span(self, audio: bytes) -> Audio:
+        start = self._sent_samples
+        self._sent_samples += len(audio) // bytes_per_sample(self._target_format)
+        return Audio(audio, start / self.output_sample_rate, self._sent_samples / self.output_sample_rate)

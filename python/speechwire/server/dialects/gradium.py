@@ -22,5 +22,5 @@ def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> str | No
 def open_protocol(key: str | None, *, accepted: bool) -> ServerProtocol:
     """Begin a connection whose client showed `key`; without a good one it will be told so, and closed."""
     if accepted:
-        return ServerProtocol()
-    return ServerProtocol(refusal=wire.NO_CREDENTIALS if key is None else wire.BAD_CREDENTIALS)
+        return ServerProtocol(wire.S2S)
+    return ServerProtocol(wire.S2S, refusal=wire.NO_CREDENTIALS if key is None else wire.BAD_CREDENTIALS)
