@@ -24,12 +24,19 @@ ALLOWED: dict[str, set[str]] = {
     "transport": {"errors", "+websockets"},
     "gradium.wire": CORE | NEUTRAL,
     "gradium.protocol": NEUTRAL | {"gradium.wire"},
-    "gradium.results": {"+numpy"},
+    "gradium.results": {"gradium.wire", "+numpy"},
+    "gradium.link": {"errors", "gradium.protocol", "gradium.wire", "transport"},
     "gradium.stream": {
-        "errors", "gradium.client", "gradium.protocol", "gradium.results", "gradium.wire", "source", "transport",
+        "errors", "events", "gradium.client", "gradium.link", "gradium.results", "gradium.wire", "source",
     },
-    "gradium.client": {"errors", "gradium.results", "gradium.stream", "gradium.wire", "source", "transport"},
-    "gradium.__init__": {"gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "transport"},
+    "gradium.speech": {"errors", "gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "source"},
+    "gradium.client": {
+        "errors", "gradium.link", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire", "source",
+        "transport",
+    },
+    "gradium.__init__": {
+        "gradium.client", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire", "transport",
+    },
     "server.__init__": {"server.app"},
     "server.app": {"server.dialects.gradium", "server.engines", "server.session", "+starlette", "+uvicorn"},
     "server.session": {"codec", "errors", "events", "formats", "server.engines", "+starlette"},

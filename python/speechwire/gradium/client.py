@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from speechwire.errors import AudioError, AuthError
-from speechwire.gradium import wire
-from speechwire.gradium.results import S2SResult
-from speechwire.gradium.stream import S2s, S2SStream
-from speechwire.source import is_array
+from speechwire.errors import AuthError
+from speechwire.gradium import speech, wire
+from speechwire.gradium.link import Link
+from speechwire.gradium.results import S2SResult, STTResult, TTSResult
+from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.transport import Connection, Limits, connect
 
 if TYPE_CHECKING:
+    from speechwire.gradium.link import RequestLink
+    from speechwire.gradium.stream import TextInput
     from speechwire.source import AudioInput
 
 __all__ = ["GradiumClient"]
@@ -32,7 +34,9 @@ class GradiumClient:
         base_url: Address that the routes are joined to; http, https, ws or wss. Without a scheme, loopback hosts are
             taken as http and all others as https.
         api_key: Defaults to the environment variable GRADIUM_API_KEY.
-        s2s_route: Route of the speech-to-speech WebSocket below `base_url`.
+        tts_route: Route of the text-to-speech WebSocket below `base_url`; may be empty.
+        stt_route: Route of the speech-to-text WebSocket.
+        s2s_route: Route of the speech-to-speech WebSocket.
         limits: Bounds of every connection; see `speechwire.transport.Limits`.
         compression: Offer WebSocket compression; off, because it costs more than it saves on audio.
         ssl_context: For services whose certificates the system does not know.
@@ -46,6 +50,8 @@ class GradiumClient:
         *,
         base_url: str = wire.BASE_URL,
         api_key: str | None = None,
+        tts_route: str = wire.TTS_ROUTE,
+        stt_route: str = wire.STT_ROUTE,
         s2s_route: str = wire.S2S_ROUTE,
         limits: Limits | None = None,
         compression: bool = False,
@@ -57,7 +63,7 @@ class GradiumClient:
         self.limits = limits or Limits()
         self._base_url = _websocket_url(base_url)
         self._api_key = _checked_key(api_key)
-        self._s2s_route = s2s_route.lstrip("/")
+        self._routes = {wire.TTS.name: tts_route, wire.STT.name: stt_route, wire.S2S.name: s2s_route}
         self._compression = compression
         self._ssl_context = ssl_context
 
@@ -72,12 +78,92 @@ class GradiumClient:
     async def connect(self, route: str) -> Connection:
         """Open a connection to a route below the base URL."""
         return await connect(
-            self._base_url + route,
+            self._base_url + route.lstrip("/"),
             self.headers,
             self.limits,
             compression=self._compression,
             ssl_context=self._ssl_context,
         )
+
+    def link(self, product: wire.Product, route: str | None = None) -> RequestLink:
+        """Return what a session of `product` talks through, not connected yet; `route` is the client's unless given."""
+        path = self._routes[product.name] if route is None else route
+        return Link(lambda: self.connect(path), product, self.limits)
+
+    def tts_realtime(
+        self, *, send_setup_on_start: bool = True, wait_for_ready_on_start: bool = False, **setup: Any
+    ) -> Tts:
+        """Prepare a real-time synthesis; use it in `async with`.
+
+        Args:
+            send_setup_on_start: Send `setup` on entering the block.
+            wait_for_ready_on_start: Wait for `ready` on entering the block; without it, `ready` is the first message.
+            **setup: Fields of the setup, see `TTSSetup`; `output_format` defaults to "wav".
+        """
+        return Tts(
+            self,
+            send_setup_on_start=send_setup_on_start,
+            wait_for_ready_on_start=wait_for_ready_on_start,
+            **setup,
+        )
+
+    async def tts_stream(self, setup: wire.TTSSetup | Mapping[str, Any], text: TextInput) -> TTSStream:
+        """Open a synthesis and return its output as a stream; see `speech.tts_stream`."""
+        return await speech.tts_stream(self, setup, text)
+
+    async def tts(self, setup: wire.TTSSetup | Mapping[str, Any], text: TextInput) -> TTSResult:
+        """Speak a whole text and return the whole audio; see `speech.tts`."""
+        return await speech.tts(self, setup, text)
+
+    def stt_realtime(
+        self,
+        *,
+        sample_rate: int | None = None,
+        source_format: str | None = None,
+        send_setup_on_start: bool = True,
+        wait_for_ready_on_start: bool = False,
+        **setup: Any,
+    ) -> Stt:
+        """Prepare a real-time recognition; arguments as in `s2s_realtime`.
+
+        `input_format` defaults to "wav", and to "pcm" where `sample_rate` is given.
+        """
+        if sample_rate is not None:
+            setup = {"input_format": "pcm", **setup}
+        return Stt(
+            self,
+            sample_rate=sample_rate,
+            source_format=source_format,
+            send_setup_on_start=send_setup_on_start,
+            wait_for_ready_on_start=wait_for_ready_on_start,
+            **setup,
+        )
+
+    async def stt_stream(
+        self,
+        setup: wire.STTSetup | Mapping[str, Any],
+        audio: AudioInput,
+        *,
+        sample_rate: int | None = None,
+        source_format: str | None = None,
+        realtime: bool = False,
+    ) -> STTStream:
+        """Open a recognition over a source of audio and return its output as a stream; see `speech.stt_stream`."""
+        return await speech.stt_stream(
+            self, setup, audio, sample_rate=sample_rate, source_format=source_format, realtime=realtime
+        )
+
+    async def stt(
+        self,
+        setup: wire.STTSetup | Mapping[str, Any],
+        audio: AudioInput,
+        sample_rate: int | None = None,
+        *,
+        source_format: str | None = None,
+        realtime: bool = False,
+    ) -> STTResult:
+        """Recognise a whole recording; see `speech.stt`."""
+        return await speech.stt(self, setup, audio, sample_rate, source_format=source_format, realtime=realtime)
 
     def s2s_realtime(
         self,
@@ -100,12 +186,11 @@ class GradiumClient:
         """
         return S2s(
             self,
-            self._s2s_route,
-            setup,
             sample_rate=sample_rate,
             source_format=source_format,
             send_setup_on_start=send_setup_on_start,
             wait_for_ready_on_start=wait_for_ready_on_start,
+            **setup,
         )
 
     async def s2s_stream(
@@ -117,23 +202,10 @@ class GradiumClient:
         source_format: str | None = None,
         realtime: bool = False,
     ) -> S2SStream:
-        """Open a session over a source of audio and return its output as a stream, ready to be iterated.
-
-        Args:
-            setup: Fields of the setup; it is not changed.
-            audio: Bytes, a 1-D int16 or float32 array, or an iterable or asynchronous iterable of them.
-            sample_rate: As in `s2s_realtime`.
-            source_format: As in `s2s_realtime`.
-            realtime: Send at the speed at which the audio plays, in 80 ms frames.
-
-        Raises:
-            SessionError: No connection, no `ready`, or a refusal.
-        """
-        session = self.s2s_realtime(
-            sample_rate=sample_rate, source_format=source_format, wait_for_ready_on_start=True, **setup
+        """Open a session over a source of audio and return its output as a stream; see `speech.s2s_stream`."""
+        return await speech.s2s_stream(
+            self, setup, audio, sample_rate=sample_rate, source_format=source_format, realtime=realtime
         )
-        await session.__aenter__()
-        return S2SStream(session, audio, realtime=realtime)
 
     async def s2s(
         self,
@@ -144,29 +216,8 @@ class GradiumClient:
         source_format: str | None = None,
         realtime: bool = False,
     ) -> S2SResult:
-        """Send a whole recording and return the whole answer; arguments as in `s2s_stream`.
-
-        An array needs its `sample_rate`.
-
-        Raises:
-            SessionError: The answer did not end with `end_of_stream`; a part of it is never returned as the whole.
-            AudioError: Audio that cannot be used as given; it is a ValueError.
-        """
-        if is_array(audio) and sample_rate is None:
-            raise AudioError("sample_rate is required for np.ndarray audio input, got None")
-        stream = await self.s2s_stream(
-            setup, audio, sample_rate=sample_rate, source_format=source_format, realtime=realtime
-        )
-        raw_data = b"".join([chunk async for chunk in stream.iter_audio()])
-        texts = stream.text_with_timestamps
-        return S2SResult(
-            raw_data=raw_data,
-            sample_rate=stream.sample_rate,
-            output_format=stream.output_format,
-            request_id=stream.request_id,
-            text=" ".join(text.text for text in texts),
-            text_with_timestamps=texts,
-        )
+        """Send a whole recording and return the whole answer; see `speech.s2s`."""
+        return await speech.s2s(self, setup, audio, sample_rate, source_format=source_format, realtime=realtime)
 
 
 def _checked_key(api_key: str) -> str:

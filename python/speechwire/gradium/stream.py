@@ -1,69 +1,59 @@
-"""A running speech-to-speech session: the one receive loop, and the shapes in which it is offered."""
+"""Running sessions: pushed by hand in real time, or drawn from a source while their output is iterated."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from speechwire.errors import AudioError, SessionClosed, SessionError, WireError
+from speechwire.errors import AudioError, SessionClosed, SessionError
+from speechwire.events import ServiceEvent
 from speechwire.gradium import wire
-from speechwire.gradium.protocol import ClientProtocol
-from speechwire.gradium.results import TextWithTimestamps
+from speechwire.gradium.link import RequestLink
+from speechwire.gradium.results import TextJoiner, TextWithTimestamps
 from speechwire.source import AudioConverter, iterate_audio, pace
-from speechwire.transport import Connection
 
 if TYPE_CHECKING:
     from speechwire.gradium.client import GradiumClient
     from speechwire.source import AudioChunk, AudioInput
 
-__all__ = ["S2s", "S2SStream"]
+    TextInput = str | Iterable[str] | AsyncIterable[str]
+
+__all__ = ["S2SStream", "S2s", "STTStream", "Session", "Stt", "TTSStream", "Tts"]
 
 
-class S2s:
-    """A real-time session: push audio, iterate messages.
+class Session:
+    """What the three real-time sessions share.
 
-    Use it as `async with client.s2s_realtime(...) as s2s`. Leaving the block closes the connection; an exception or a
+    Use one as `async with client.s2s_realtime(...) as s2s`. Leaving the block closes the connection; an exception or a
     cancellation cuts it at once. Iteration yields every server message as a dict whose `audio` is bytes, the
-    `end_of_stream` included, and then stops; it raises a SessionError in every other case.
+    `end_of_stream` included, and then stops; it raises a SessionError in every other case. `events` yields the same as
+    frozen dataclasses.
 
-    One task may iterate while another sends. `send_audio` waits when the connection is full, and a message is read
-    only when it is asked for, so both sides must go on.
+    One task may iterate while another sends. Sending waits when the connection is full, and a message is read only
+    when it is asked for, so both sides must go on.
     """
+
+    product: ClassVar[wire.Product]
+    defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(
         self,
         client: GradiumClient,
-        route: str,
-        setup: Mapping[str, Any],
+        route: str | None = None,
         *,
-        sample_rate: int | None = None,
-        source_format: str | None = None,
         send_setup_on_start: bool = True,
         wait_for_ready_on_start: bool = False,
+        link: RequestLink | None = None,
+        **setup: Any,
     ) -> None:
-        self._client = client
-        self._route = route
-        self._setup: dict[str, Any] = {
-            "model_name": wire.DEFAULT_MODEL,
-            "input_format": "pcm",
-            "output_format": "pcm",
-            **_given(setup),
-        }
-        self._source_format = source_format
-        self._sample_rate = sample_rate
-        # One for each request, by its client_req_id: a conversion has a state.
-        self._converters: dict[str | None, AudioConverter] = {}
-        self.converter()  # arguments that cannot be used fail here, before there is a connection
+        self._close_s = client.limits.close_s
+        self._setup: dict[str, Any] = {**self.defaults, **_given(setup, self.product)}
         self._send_setup_on_start = send_setup_on_start
         self._wait_for_ready_on_start = wait_for_ready_on_start
-        self._protocol = ClientProtocol(wire.S2S)
-        self._connection: Connection | None = None
-        self._failure: BaseException | None = None
-        self._closed = False
-        self.broken = False  # sending has failed: the connection is gone
+        self._link = link or client.link(self.product, route)
 
     @property
     def client_req_id(self) -> str | None:
@@ -72,31 +62,36 @@ class S2s:
 
     @property
     def output_format(self) -> str:
-        """Wire format name of the output."""
-        return str(self._setup["output_format"])
+        """Wire format name of the output; empty where no audio comes back."""
+        return str(self._setup.get("output_format", ""))
 
     @property
     def sent_ms(self) -> float:
         """Audio sent so far, in milliseconds of the input format; 0.0 for containers."""
-        return self._protocol.sent_ms
+        return self._link.sent_ms
 
     @property
     def received_ms(self) -> float:
         """Audio received so far, in milliseconds of the output format."""
-        return self._protocol.received_ms
+        return self._link.received_ms
 
     @property
     def close_s(self) -> float:
         """Bound of closing, in seconds."""
-        return self._client.limits.close_s
+        return self._close_s
 
     @property
     def ready(self) -> dict[str, Any] | None:
         """The server's `ready` message, or None until it came."""
-        return self._protocol.ready
+        return self._link.ready
 
-    async def __aenter__(self) -> S2s:
-        await self._open()
+    @property
+    def broken(self) -> bool:
+        """True if sending has failed because the connection is gone."""
+        return self._link.broken
+
+    async def __aenter__(self) -> Self:
+        await self._link.open()
         try:
             if self._send_setup_on_start:
                 await self.send_setup({})
@@ -117,10 +112,99 @@ class S2s:
 
     async def send_setup(self, setup: Mapping[str, Any]) -> None:
         """Send `setup`: the arguments of the session, overridden by the keys given here."""
-        self._setup.update(_given(setup))
-        self._converters.pop(self._setup.get("client_req_id"), None)
-        self.converter(self._setup.get("client_req_id"))
-        await self._send(self._protocol.setup(self._setup))
+        self._setup.update(_given(setup, self.product))
+        await self._link.send_setup(self._setup)
+
+    async def send_eos(self, client_req_id: str | None = None) -> None:
+        """Say that no more input will come."""
+        await self._link.send_eos(self._name(client_req_id))
+
+    async def wait_for_ready(self) -> dict[str, Any]:
+        """Wait for the first message, which has to be `ready`, and return it."""
+        if self.ready is not None:
+            return self.ready
+        message = await self.recv()
+        if message is None or message["type"] != wire.READY:
+            got = "the end of the connection" if message is None else repr(message["type"])
+            error = self._link.annotate(SessionClosed(f"expected a ready message, got {got}", code=wire.CLOSE_PROTOCOL))
+            await self.aclose()
+            raise error
+        return message
+
+    async def recv(self) -> dict[str, Any] | None:
+        """Return the next message, or None after the end of the last request; cancelling loses no message.
+
+        Raises:
+            SessionError: The session ended in another way; it says how.
+        """
+        return await self._link.recv()
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        message = await self.recv()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def events(self) -> AsyncGenerator[ServiceEvent, None]:
+        """Yield the messages as frozen dataclasses of `speechwire.events`."""
+        async for message in self:
+            yield wire.parse_event(message)
+
+    async def close(self) -> None:
+        """Close the connection; takes `Limits.close_s` at most and may be called twice."""
+        await self._link.close()
+
+    def abort(self) -> None:
+        """Cut the connection without a handshake; whoever receives sees the end."""
+        self._link.abort()
+
+    async def aclose(self) -> None:
+        """Cut the connection without a handshake and wait until the socket is gone."""
+        self.abort()
+        await self._link.wait_closed()
+
+    def fail(self, error: BaseException) -> None:
+        """Cut the connection; whoever receives gets `error`."""
+        self._link.fail(error)
+
+    def check_complete(self) -> None:
+        """Raise SessionClosed if the server ended the stream before it was told that the input had ended."""
+        if not self._link.input_ended:
+            raise self._link.annotate(SessionClosed("the server ended the stream before the input was complete"))
+
+    def _name(self, client_req_id: str | None) -> str | None:
+        return self._setup.get("client_req_id") if client_req_id is None else client_req_id
+
+
+class _AudioSession(Session):
+    """A session that takes audio."""
+
+    def __init__(
+        self,
+        client: GradiumClient,
+        route: str | None = None,
+        *,
+        sample_rate: int | None = None,
+        source_format: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(client, route, **arguments)
+        self._sample_rate = sample_rate
+        self._source_format = source_format
+        # One for each request, by its client_req_id: a conversion has a state.
+        self._converters: dict[str | None, AudioConverter] = {}
+        self.converter()  # arguments that cannot be used fail here, before there is a connection
+
+    async def send_setup(self, setup: Mapping[str, Any]) -> None:
+        """Send `setup`: the arguments of the session, overridden by the keys given here."""
+        given = _given(setup, self.product)
+        self._setup.update(given)
+        self._converters.pop(self._name(None), None)
+        self.converter(self._name(None))
+        await super().send_setup(given)
 
     async def send_audio(self, audio: AudioChunk, client_req_id: str | None = None) -> None:
         """Send a chunk of any length: bytes in the source's format, or a 1-D int16 or float32 array.
@@ -137,85 +221,13 @@ class S2s:
     async def send_wire_audio(self, audio: bytes, client_req_id: str | None = None) -> None:
         """Send bytes that are in the input format already."""
         if audio:
-            await self._send(self._protocol.audio(audio, self._name(client_req_id)))
+            await self._link.send_audio(audio, self._name(client_req_id))
 
     async def send_eos(self, client_req_id: str | None = None) -> None:
         """Say that no more audio will come; what a conversion still holds goes first."""
         name = self._name(client_req_id)
         await self.send_wire_audio(self.converter(name).flush(), name)
-        await self._send(self._protocol.end_of_stream(name))
-
-    async def wait_for_ready(self) -> dict[str, Any]:
-        """Wait for the first message, which has to be `ready`, and return it."""
-        if self._protocol.ready is not None:
-            return self._protocol.ready
-        message = await self.recv()
-        if message is None or message["type"] != wire.READY:
-            got = "the end of the connection" if message is None else repr(message["type"])
-            error = self._annotate(SessionClosed(f"expected a ready message, got {got}", code=wire.CLOSE_PROTOCOL))
-            await self.aclose()
-            raise error
-        return message
-
-    async def recv(self) -> dict[str, Any] | None:
-        """Return the next message, or None after the end of the last request; cancelling loses no message.
-
-        Raises:
-            SessionError: The session ended in another way; it says how.
-        """
-        if self._failure is not None:
-            raise self._failure
-        if self._protocol.finished:
-            return None
-        connection = self._require_connection()
-        limits = self._client.limits
-        try:
-            data = await connection.recv(limits.idle_s if self._protocol.ready is not None else limits.ready_s)
-            return self._protocol.receive_message(data)
-        except WireError as error:
-            reason = f"malformed message from the server: {error}"
-            closed = self._annotate(SessionClosed(reason, code=wire.CLOSE_PROTOCOL, reason=str(error)))
-            await connection.close(wire.CLOSE_PROTOCOL, "malformed message")
-            raise closed from error
-        except SessionError as error:
-            if self._failure is not None:
-                raise self._failure from None
-            if self._closed or (self._protocol.idle and error.code == wire.CLOSE_NORMAL):
-                return None
-            raise self._annotate(error) from error.__cause__
-
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        return self
-
-    async def __anext__(self) -> dict[str, Any]:
-        message = await self.recv()
-        if message is None:
-            raise StopAsyncIteration
-        return message
-
-    async def close(self) -> None:
-        """Close the connection; takes `Limits.close_s` at most and may be called twice."""
-        self._closed = True
-        if self._connection is not None:
-            await self._connection.close()
-
-    def abort(self) -> None:
-        """Cut the connection without a handshake; whoever receives sees the end."""
-        self._closed = True
-        if self._connection is not None:
-            self._connection.abort()
-
-    async def aclose(self) -> None:
-        """Cut the connection without a handshake and wait until the socket is gone."""
-        self.abort()
-        if self._connection is not None:
-            await self._connection.wait_closed()
-
-    def fail(self, error: BaseException) -> None:
-        """Cut the connection; whoever receives gets `error`."""
-        self._failure = error
-        if self._connection is not None:
-            self._connection.abort()
+        await self._link.send_eos(name)
 
     def converter(self, client_req_id: str | None = None) -> AudioConverter:
         """Return what turns the audio of one request into its input format."""
@@ -227,81 +239,82 @@ class S2s:
             )
         return self._converters[client_req_id]
 
-    def _name(self, client_req_id: str | None) -> str | None:
-        return self._setup.get("client_req_id") if client_req_id is None else client_req_id
 
-    def check_complete(self) -> None:
-        """Raise SessionClosed if the server ended the stream before it was told that the input had ended."""
-        if not self._protocol.input_ended:
-            raise self._annotate(SessionClosed("the server ended the stream before the input was complete"))
+class Tts(Session):
+    """A real-time synthesis: send text in pieces, iterate audio and the times of the words."""
 
-    async def _open(self) -> None:
-        if self._connection is not None:
-            raise RuntimeError("the session has been opened before; make a new one")
-        self._connection = await self._client.connect(self._route)
+    product = wire.TTS
+    defaults: ClassVar[Mapping[str, Any]] = {"model_name": wire.DEFAULT_MODEL, "output_format": wire.DEFAULT_FORMAT}
 
-    async def _send(self, message: str) -> None:
-        try:
-            await self._require_connection().send(message)
-        except SessionError as error:
-            self.broken = True
-            raise self._annotate(error) from error.__cause__
+    async def send_text(self, text: str, client_req_id: str | None = None) -> None:
+        """Send a piece of text; the service puts a space between two pieces, so cut between words.
 
-    def _require_connection(self) -> Connection:
-        if self._connection is None:
-            raise RuntimeError("connection not open; use the session in an async with block")
-        return self._connection
-
-    def _annotate(self, error: SessionError) -> SessionError:
-        error.request_id = self._protocol.request_id
-        error.sent_ms = self._protocol.sent_ms
-        error.received_ms = self._protocol.received_ms
-        return error
+        `wire.FLUSH_TAG` in it asks for all audio so far, `wire.break_tag(seconds)` makes a pause.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"expected text to be str, got {type(text).__name__}")
+        await self._link.send_text(text, self._name(client_req_id))
 
 
-def _given(setup: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that were given: None stands for absent, and formats have to be names."""
+class Stt(_AudioSession):
+    """A real-time recognition: send audio, iterate words, their ends, and what voice activity detection says."""
+
+    product = wire.STT
+    defaults: ClassVar[Mapping[str, Any]] = {"model_name": wire.DEFAULT_MODEL, "input_format": wire.DEFAULT_FORMAT}
+
+    async def send_flush(self, flush_id: object = 0, client_req_id: str | None = None) -> None:
+        """Ask for every word of the audio so far; a `flushed` message with the same id says that all have come."""
+        await self._link.send_flush(flush_id, self._name(client_req_id))
+
+
+class S2s(_AudioSession):
+    """A real-time interpreting session: push audio, iterate translated audio and text."""
+
+    product = wire.S2S
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "model_name": wire.DEFAULT_MODEL,
+        "input_format": "pcm",
+        "output_format": "pcm",
+    }
+
+
+def _given(setup: Mapping[str, Any], product: wire.Product) -> dict[str, Any]:
+    """Return the fields that were given: None stands for absent, formats have to be names, options in their range."""
     given = {key: value for key, value in setup.items() if value is not None}
     for name in ("input_format", "output_format"):
         if not isinstance(given.get(name, ""), str):
             raise AudioError(f"expected {name} to be a string, got {given[name]!r}")
+    config = given.get("json_config")
+    if isinstance(config, Mapping):
+        wire.check_options(config, product)
     return given
 
 
-class S2SStream:
+class _Stream:
     """A session that draws its input from a source while its output is iterated.
 
-    Iterate it once, by `iter_audio` or `iter_events`. The source is read while the output is iterated. The connection
-    is closed when iteration ends, in whatever way; `aclose` (or `async with`) closes it for those who never iterate.
-    A source that raises ends the iteration with its exception.
+    Iterate it once. The source is read while the output is iterated. The connection is closed when iteration ends, in
+    whatever way; `aclose` (or `async with`) closes it for those who never iterate. A source that raises ends the
+    iteration with its exception.
     """
 
-    def __init__(self, session: S2s, audio: AudioInput, *, realtime: bool) -> None:
+    source_name: ClassVar[str] = "audio"
+
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._audio = audio
-        self._realtime = realtime
         self._iterated = False
+        self._joiner = TextJoiner()
         self._text_with_timestamps: list[TextWithTimestamps] = []
-
-    @property
-    def output_format(self) -> str:
-        """Wire format name of the output."""
-        return self._session.output_format
-
-    @property
-    def sample_rate(self) -> int | None:
-        """Rate of the output in Hz, as the server announced it."""
-        return self._ready.get("sample_rate")
-
-    @property
-    def frame_size(self) -> int | None:
-        """Samples in one frame of the output, as the server announced it."""
-        return self._ready.get("frame_size")
 
     @property
     def request_id(self) -> str | None:
         """The server's id of the request."""
         return self._ready.get("request_id")
+
+    @property
+    def output_format(self) -> str:
+        """Wire format name of the output; empty where no audio comes back."""
+        return self._session.output_format
 
     @property
     def sent_ms(self) -> float:
@@ -314,10 +327,6 @@ class S2SStream:
         return self._text_with_timestamps
 
     @property
-    def _converter(self) -> AudioConverter:
-        return self._session.converter(self._session.client_req_id)
-
-    @property
     def _ready(self) -> dict[str, Any]:
         return self._session.ready or {}
 
@@ -326,7 +335,7 @@ class S2SStream:
         # The official SDK's examples iterate this private name.
         return self.iter_events()
 
-    async def __aenter__(self) -> S2SStream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -336,16 +345,11 @@ class S2SStream:
         """Cut the connection if it is still there."""
         await self._session.aclose()
 
-    async def iter_audio(self) -> AsyncGenerator[bytes, None]:
-        """Yield output audio as it comes; text is collected in `text_with_timestamps`.
-
-        Raises:
-            SessionError: The session did not end with `end_of_stream`.
-        """
+    async def events(self) -> AsyncGenerator[ServiceEvent, None]:
+        """Yield the messages of `iter_events` as frozen dataclasses of `speechwire.events`."""
         async with aclosing(self.iter_events()) as messages:
             async for message in messages:
-                if message["type"] == wire.AUDIO:
-                    yield message["audio"]
+                yield wire.parse_event(message)
 
     async def iter_events(self) -> AsyncGenerator[dict[str, Any], None]:
         """Yield every server message as a dict whose `audio` is bytes, `end_of_stream` last.
@@ -360,8 +364,7 @@ class S2SStream:
         pump = asyncio.create_task(self._pump(), name="speechwire-pump")
         try:
             async for message in session:
-                if message["type"] == wire.TEXT:
-                    self._text_with_timestamps.append(TextWithTimestamps.from_message(message))
+                self._text_with_timestamps += self._joiner.feed(message)
                 yield message
                 if message["type"] == wire.END_OF_STREAM:
                     break
@@ -374,35 +377,141 @@ class S2SStream:
             await asyncio.wait([pump], timeout=session.close_s)
             await session.aclose()
 
+    async def _iter_audio(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self.iter_events()) as messages:
+            async for message in messages:
+                if message["type"] == wire.AUDIO:
+                    yield message["audio"]
+
     async def _pump(self) -> None:
         try:
-            await self._send_all()
-        except Exception as error:
-            self._session.fail(error)
-        except BaseException as error:
-            # A cancellation changes nothing if the iteration is over, and else comes from within the source.
-            failure = SessionClosed(f"the audio source ended with {type(error).__name__}")
-            failure.__cause__ = error
-            self._session.fail(failure)
-            if not isinstance(error, GeneratorExit):
-                raise
-
-    async def _send_all(self) -> None:
-        chunks = self._wire_chunks()
-        if self._realtime:
-            chunks = pace(chunks, self._converter.target_format)
-        async with aclosing(chunks):
             try:
-                async for chunk in chunks:
-                    await self._session.send_wire_audio(chunk)
+                await self._send_all()
                 await self._session.send_eos()
             except SessionError:
                 # A broken connection is left to the receiving side, which still reads what arrived before it broke;
                 # the source's own exceptions, whatever their type, are not.
                 if not self._session.broken:
                     raise
+        except Exception as error:
+            self._session.fail(error)
+        except BaseException as error:
+            # A cancellation changes nothing if the iteration is over, and else comes from within the source.
+            failure = SessionClosed(f"the {self.source_name} source ended with {type(error).__name__}")
+            failure.__cause__ = error
+            self._session.fail(failure)
+            if not isinstance(error, GeneratorExit):
+                raise
+
+    async def _send_all(self) -> None:
+        raise NotImplementedError
+
+
+class _AudioSourceStream(_Stream):
+    """A stream whose source is audio."""
+
+    def __init__(self, session: _AudioSession, audio: AudioInput, *, realtime: bool) -> None:
+        super().__init__(session)
+        self._audio_session = session
+        self._converter = session.converter(session.client_req_id)
+        self._audio = audio
+        self._realtime = realtime
+
+    async def _send_all(self) -> None:
+        chunks = self._wire_chunks()
+        if self._realtime:
+            chunks = pace(chunks, self._converter.target_format)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await self._audio_session.send_wire_audio(chunk)
 
     async def _wire_chunks(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(iterate_audio(self._audio, self._converter.source_format)) as chunks:
             async for chunk in chunks:
                 yield self._converter.feed(chunk)
+
+
+class TTSStream(_Stream):
+    """Text being spoken, its output iterated once by `iter_bytes`, `iter_events` or `events`."""
+
+    source_name: ClassVar[str] = "text"
+
+    def __init__(self, session: Tts, text: TextInput) -> None:
+        super().__init__(session)
+        self._tts = session
+        self._text = text
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Rate of the output in Hz, as the server announced it."""
+        return self._ready.get("sample_rate")
+
+    def iter_bytes(self) -> AsyncGenerator[bytes, None]:
+        """Yield audio as it comes; the times of the words are collected in `text_with_timestamps`.
+
+        Raises:
+            SessionError: The session did not end with `end_of_stream`.
+        """
+        return self._iter_audio()
+
+    async def _send_all(self) -> None:
+        async with aclosing(_iterate_text(self._text)) as pieces:
+            async for piece in pieces:
+                await self._tts.send_text(piece)
+
+
+class STTStream(_AudioSourceStream):
+    """Audio being recognised, its output iterated once by `iter_text`, `iter_events` or `events`."""
+
+    @property
+    def delay_in_frames(self) -> int | None:
+        """Look-ahead of the recognition in frames of 80 ms, as the server announced it."""
+        return self._ready.get("delay_in_frames", self._ready.get("delay_in_tokens"))
+
+    async def iter_text(self) -> AsyncGenerator[TextWithTimestamps, None]:
+        """Yield each text when its end is known, so that `stop_s` is true.
+
+        Raises:
+            SessionError: The session did not end with `end_of_stream`.
+        """
+        num_yielded = 0
+        async with aclosing(self.iter_events()) as messages:
+            async for _ in messages:
+                while num_yielded < len(self._text_with_timestamps):
+                    yield self._text_with_timestamps[num_yielded]
+                    num_yielded += 1
+
+
+class S2SStream(_AudioSourceStream):
+    """Audio being interpreted, its output iterated once by `iter_audio`, `iter_events` or `events`."""
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Rate of the output in Hz, as the server announced it."""
+        return self._ready.get("sample_rate")
+
+    @property
+    def frame_size(self) -> int | None:
+        """Samples in one frame of the output, as the server announced it."""
+        return self._ready.get("frame_size")
+
+    def iter_audio(self) -> AsyncGenerator[bytes, None]:
+        """Yield output audio as it comes; text is collected in `text_with_timestamps`.
+
+        Raises:
+            SessionError: The session did not end with `end_of_stream`.
+        """
+        return self._iter_audio()
+
+
+async def _iterate_text(text: TextInput) -> AsyncGenerator[str, None]:
+    if isinstance(text, str):
+        yield text
+    elif isinstance(text, AsyncIterable):
+        async for piece in text:
+            yield piece
+    else:
+        for piece in text:
+            yield piece
+            # A source that never awaits must not keep the loop from receiving.
+            await asyncio.sleep(0)
