@@ -29,13 +29,17 @@ ALLOWED: dict[str, set[str]] = {
     "gradium.stream": {
         "errors", "events", "gradium.client", "gradium.link", "gradium.results", "gradium.wire", "source",
     },
+    "gradium.multiplex": {
+        "errors", "gradium.client", "gradium.link", "gradium.protocol", "gradium.stream", "gradium.wire", "transport",
+    },
     "gradium.speech": {"errors", "gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "source"},
     "gradium.client": {
-        "errors", "gradium.link", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire", "source",
-        "transport",
+        "errors", "gradium.link", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream",
+        "gradium.wire", "source", "transport",
     },
     "gradium.__init__": {
-        "gradium.client", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire", "transport",
+        "gradium.client", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire",
+        "transport",
     },
     "server.__init__": {"server.app"},
     "server.app": {"server.dialects.gradium", "server.engines", "server.session", "+starlette", "+uvicorn"},

@@ -61,6 +61,7 @@ class SessionError(SpeechwireError, RuntimeError):
         sent_ms: Audio handed to the connection so far, in milliseconds.
         received_ms: Audio received so far, in milliseconds.
         retryable: True if the same request may succeed on a new connection.
+        client_req_id: Which of several requests on one connection it ended; None if it ended the connection.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SessionError(SpeechwireError, RuntimeError):
         sent_ms: float = 0.0,
         received_ms: float = 0.0,
         retryable: bool = False,
+        client_req_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -82,6 +84,7 @@ class SessionError(SpeechwireError, RuntimeError):
         self.sent_ms = sent_ms
         self.received_ms = received_ms
         self.retryable = retryable
+        self.client_req_id = client_req_id
 
     def __str__(self) -> str:
         details = [] if self.code is None else [f"code {self.code}"]

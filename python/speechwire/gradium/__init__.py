@@ -5,6 +5,7 @@ The samples of Gradium's documentation run with `from speechwire import gradium`
 
 from speechwire.gradium import client, speech, stream
 from speechwire.gradium.client import GradiumClient
+from speechwire.gradium.multiplex import Multiplexer
 from speechwire.gradium.results import S2SResult, STTResult, TextWithTimestamps, TTSResult
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.gradium.wire import S2SOptions, S2SSetup, STTOptions, STTSetup, TTSOptions, TTSSetup
@@ -13,6 +14,7 @@ from speechwire.transport import Limits
 __all__ = [
     "GradiumClient",
     "Limits",
+    "Multiplexer",
     "S2SOptions",
     "S2SResult",
     "S2SSetup",

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from speechwire.errors import AuthError
 from speechwire.gradium import speech, wire
 from speechwire.gradium.link import Link
+from speechwire.gradium.multiplex import Multiplexer
 from speechwire.gradium.results import S2SResult, STTResult, TTSResult
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.transport import Connection, Limits, connect
@@ -85,10 +86,25 @@ class GradiumClient:
             ssl_context=self._ssl_context,
         )
 
+    async def connect_to(self, product: wire.Product, route: str | None = None) -> Connection:
+        """Open a connection to a product, by the client's route unless another is given."""
+        return await self.connect(self._routes[product.name] if route is None else route)
+
     def link(self, product: wire.Product, route: str | None = None) -> RequestLink:
-        """Return what a session of `product` talks through, not connected yet; `route` is the client's unless given."""
-        path = self._routes[product.name] if route is None else route
-        return Link(lambda: self.connect(path), product, self.limits)
+        """Return what a session of `product` talks through, not connected yet."""
+        return Link(lambda: self.connect_to(product, route), product, self.limits)
+
+    def multiplex_tts(self) -> Multiplexer[Tts]:
+        """Prepare a connection for many syntheses at once; see `Multiplexer`."""
+        return Multiplexer(self, Tts)
+
+    def multiplex_stt(self) -> Multiplexer[Stt]:
+        """Prepare a connection for many recognitions at once; see `Multiplexer`."""
+        return Multiplexer(self, Stt)
+
+    def multiplex_s2s(self) -> Multiplexer[S2s]:
+        """Prepare a connection for many interpreting sessions at once; see `Multiplexer`."""
+        return Multiplexer(self, S2s)
 
     def tts_realtime(
         self, *, send_setup_on_start: bool = True, wait_for_ready_on_start: bool = False, **setup: Any

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from speechwire.errors import SessionClosed, SessionError, WireError
 from speechwire.gradium import wire
-from speechwire.gradium.protocol import ClientProtocol
+from speechwire.gradium.protocol import ClientProtocol, RequestBooks
 from speechwire.transport import Connection, Limits
 
 __all__ = ["Link", "RequestLink"]
@@ -115,6 +115,10 @@ class Link:
     def input_ended(self) -> bool:
         """True if the end of all input has been sent."""
         return self._protocol.input_ended
+
+    def books(self, client_req_id: str | None) -> RequestBooks:
+        """Return the books of one request."""
+        return self._protocol.books(client_req_id)
 
     async def open(self) -> None:
         """Connect; a link is opened once."""

@@ -22,7 +22,10 @@ from speechwire.events import (
 from speechwire.formats import bytes_per_second
 from speechwire.gradium import wire
 
-__all__ = ["ClientProtocol", "ServerProtocol"]
+# Ended requests whose books are kept while others run on the connection.
+MOST_ENDED_REQUESTS = 256
+
+__all__ = ["ClientProtocol", "RequestBooks", "ServerProtocol"]
 
 
 class ClientProtocol:
@@ -37,7 +40,11 @@ class ClientProtocol:
         self._product = product
         self.ready: dict[str, Any] | None = None
         self.finished = False
-        self._requests: dict[str | None, _SentRequest] = {}
+        self._requests: dict[str | None, RequestBooks] = {}
+
+    def books(self, client_req_id: str | None) -> RequestBooks:
+        """Return the books of one request; empty ones if there is none of this name."""
+        return self._requests.get(client_req_id) or RequestBooks({})
 
     @property
     def request_id(self) -> str | None:
@@ -69,7 +76,9 @@ class ClientProtocol:
         if self.idle:
             self._requests.clear()
             self.ready = None
-        self._requests[fields.get("client_req_id")] = _SentRequest(fields)
+        elif len(self._requests) > MOST_ENDED_REQUESTS:
+            self._requests = {name: request for name, request in self._requests.items() if request.active}
+        self._requests[fields.get("client_req_id")] = RequestBooks(fields)
         return wire.build_setup(fields)
 
     def audio(self, audio: bytes, client_req_id: str | None = None) -> str:
@@ -122,7 +131,7 @@ class ClientProtocol:
         elif kind == wire.READY:
             self.ready = message
             if request is not None:
-                request.request_id = message.get("request_id")
+                request.ready = message
         elif kind == wire.END_OF_STREAM:
             self._end(request)
         elif kind == wire.ERROR:
@@ -130,12 +139,12 @@ class ClientProtocol:
             raise self._error(message, request)
         return message
 
-    def _end(self, request: _SentRequest | None) -> None:
+    def _end(self, request: RequestBooks | None) -> None:
         if request is not None:
             request.active = False
             self.finished = request.single_use and self.idle
 
-    def _error(self, message: Mapping[str, Any], request: _SentRequest | None) -> ServerError | AuthError:
+    def _error(self, message: Mapping[str, Any], request: RequestBooks | None) -> ServerError | AuthError:
         code = message.get("code")
         reason = str(message.get("message", ""))
         error = AuthError if wire.is_auth_error(code, reason) else ServerError
@@ -147,16 +156,24 @@ class ClientProtocol:
             sent_ms=self.sent_ms if request is None else request.sent_ms,
             received_ms=self.received_ms if request is None else request.received_ms,
             retryable=code == wire.CLOSE_INTERNAL,
+            client_req_id=message.get("client_req_id"),
         )
 
 
-class _SentRequest:
-    """What the client remembers of one request."""
+class RequestBooks:
+    """What the client remembers of one request.
+
+    Args:
+        fields: Of its setup.
+
+    `active` is true until the service has ended the request, `input_ended` once we have said that no more input comes;
+    `ready` is the service's answer to the setup.
+    """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self.active = True
         self.input_ended = False
-        self.request_id: str | None = None
+        self.ready: dict[str, Any] | None = None
         self.single_use = fields.get("close_ws_on_eos") is not False
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -164,12 +181,19 @@ class _SentRequest:
         self._output_format = str(fields.get("output_format", wire.DEFAULT_FORMAT))
 
     @property
+    def request_id(self) -> str | None:
+        """The service's id of the request."""
+        return None if self.ready is None else self.ready.get("request_id")
+
+    @property
     def sent_ms(self) -> float:
+        """Audio built so far, in milliseconds; 0.0 for containers."""
         per_second = bytes_per_second(wire.input_codec_format(self._input_format))
         return self.sent_bytes * 1000 / per_second if per_second else 0.0
 
     @property
     def received_ms(self) -> float:
+        """Audio received so far, in milliseconds."""
         if self._output_format == wire.WAV:
             num_bytes = max(0, self.received_bytes - wire.WAV_HEADER_BYTES)
             return num_bytes * 1000 / (wire.OUTPUT_PCM_SAMPLE_RATE * 2)

@@ -1,0 +1,338 @@
+"""Many requests on one connection, each with a session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+
+from speechwire.errors import SessionClosed, SessionError, SessionTimeout
+from speechwire.gradium import wire
+from speechwire.gradium.link import Link
+from speechwire.gradium.protocol import RequestBooks
+from speechwire.gradium.stream import S2s, Stt, Tts
+
+if TYPE_CHECKING:
+    from speechwire.gradium.client import GradiumClient
+    from speechwire.transport import Limits
+
+__all__ = ["Multiplexer"]
+
+SessionType = TypeVar("SessionType", bound=Tts | Stt | S2s)
+_Message = dict[str, Any] | SessionError
+
+# Messages that wait for one request before the connection is read no further; an audio message holds 80 ms.
+INBOX_MESSAGES: Final = 64
+
+
+class Multiplexer(Generic[SessionType]):
+    """One connection to one product; use it as `async with client.multiplex_tts() as connection`.
+
+    `request` prepares a session like those of `client.tts_realtime(...)`, to be used in `async with` too. As many as
+    the service allows may run at once, each in tasks of its own, or one after the other. Leaving a session's block ends
+    its request, and what the service still sends for it is dropped. Leaving the connection's block ends all.
+
+    There is no task behind it: whoever waits for a message reads the connection for all. So a request whose messages
+    are never taken holds the others up, once INBOX_MESSAGES wait for it.
+    """
+
+    def __init__(self, client: GradiumClient, session_type: type[SessionType], route: str | None = None) -> None:
+        self._client = client
+        self._session_type: type[SessionType] = session_type
+        # A silence on one request says nothing about the others, so each request has its own bounds, and the
+        # connection is only watched by its pings.
+        self._limits = replace(client.limits, ready_s=None, idle_s=None)
+        self._link = Link(lambda: client.connect_to(session_type.product, route), session_type.product, self._limits)
+        self._channels: dict[str, _Channel] = {}
+        self._num_requests = 0
+        self._reading = False
+        self._undelivered: tuple[_Channel, _Message] | None = None
+        self._failure: SessionError | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._link.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for channel in list(self._channels.values()):
+            channel.abort()
+        self._fail(SessionClosed("the connection has been closed on this side", code=wire.CLOSE_NORMAL))
+        if error is None:
+            await self._link.close()
+        else:
+            self._link.abort()
+            await self._link.wait_closed()
+
+    def request(self, *, client_req_id: str | None = None, **setup: Any) -> SessionType:
+        """Prepare a request of its own voice, format and options; use it in `async with`.
+
+        Args:
+            client_req_id: Its name on the wire; a new one unless given.
+            **setup: As for the real-time call of the client, its `sample_rate` and `source_format` included.
+
+        Raises:
+            ValueError: A request of this name is still running.
+        """
+        self._num_requests += 1
+        name = f"req-{self._num_requests}" if client_req_id is None else client_req_id
+        if name in self._channels:
+            raise ValueError(f"expected the name of no running request, got {name!r}")
+        channel = _Channel(self, self._link, self._client.limits, name)
+        return self._session_type(self._client, link=channel, client_req_id=name, close_ws_on_eos=False, **setup)
+
+    # --- for channels
+
+    def begin(self, channel: _Channel) -> None:
+        """Let a channel's messages in."""
+        if self._failure is not None:
+            raise self._failure_copy()
+        if self._channels.setdefault(channel.name, channel) is not channel:
+            raise ValueError(f"expected the name of no running request, got {channel.name!r}")
+
+    def end(self, channel: _Channel) -> None:
+        """Let no more of a channel's messages in."""
+        self._channels.pop(channel.name, None)
+
+    async def take(self, channel: _Channel) -> dict[str, Any] | None:
+        """Return the channel's next message, reading the connection if nobody does; None after its end."""
+        while not channel.inbox:
+            if channel.ended:
+                return None
+            if self._failure is not None:
+                raise channel.annotate(self._failure_copy())
+            if self._reading:
+                try:
+                    await channel.wait()
+                except asyncio.CancelledError:
+                    self._wake_a_reader()  # it may have been this one's turn
+                    raise
+                continue
+            self._reading = True
+            try:
+                await self._read()
+            finally:
+                self._reading = False
+                self._wake_a_reader()
+        message = channel.inbox.popleft()
+        channel.make_room()
+        if isinstance(message, SessionError):
+            raise message
+        return message
+
+    async def _read(self) -> None:
+        """Read one message and put it where it belongs; a cancellation leaves it to the next reader."""
+        if self._undelivered is None:
+            try:
+                name, message = await self._recv()
+            except SessionError as error:
+                if error.client_req_id is None:
+                    self._fail(error)
+                    return
+                name, message = error.client_req_id, error
+            channel = self._channels.get(name)
+            if channel is None:
+                return  # what still came for a request that is over
+            self._undelivered = channel, message
+        channel, message = self._undelivered
+        while len(channel.inbox) >= INBOX_MESSAGES and self._channels.get(channel.name) is channel:
+            await channel.wait_for_room()
+        self._undelivered = None
+        if self._channels.get(channel.name) is channel:
+            channel.put(message)
+
+    async def _recv(self) -> tuple[str, _Message]:
+        message = await self._link.recv()
+        if message is None:
+            raise SessionClosed("the connection has been closed", code=wire.CLOSE_NORMAL)
+        name = message.get("client_req_id")
+        if not isinstance(name, str):
+            self._link.abort()
+            kind = message["type"]
+            raise SessionClosed(
+                f"expected client_req_id in every message, got {kind!r} without", code=wire.CLOSE_PROTOCOL
+            )
+        return name, message
+
+    def _wake_a_reader(self) -> None:
+        if not self._reading:
+            for channel in self._channels.values():
+                if channel.wake():
+                    return
+
+    def _fail(self, error: SessionError) -> None:
+        if self._failure is None:
+            self._failure = error
+        for channel in list(self._channels.values()):
+            channel.wake()
+            channel.make_room()
+
+    def _failure_copy(self) -> SessionError:
+        assert self._failure is not None
+        # One for each request that it ends: they are raised in different tasks, with different books.
+        error = copy.copy(self._failure)
+        error.__cause__ = self._failure.__cause__
+        return error
+
+
+class _Channel:
+    """One request on a shared connection; a `RequestLink`."""
+
+    def __init__(self, multiplexer: Multiplexer[Any], link: Link, limits: Limits, name: str) -> None:
+        self.name = name
+        self.inbox: deque[_Message] = deque()
+        self.ended = False
+        self._multiplexer = multiplexer
+        self._link = link
+        self._limits = limits
+        self._begun = False
+        self._books = RequestBooks({})
+        self._failure: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def ready(self) -> dict[str, Any] | None:
+        return self._books.ready
+
+    @property
+    def sent_ms(self) -> float:
+        return self._books.sent_ms
+
+    @property
+    def received_ms(self) -> float:
+        return self._books.received_ms
+
+    @property
+    def broken(self) -> bool:
+        return self._link.broken
+
+    @property
+    def input_ended(self) -> bool:
+        return self._books.input_ended
+
+    async def open(self) -> None:
+        pass  # the connection is open already
+
+    async def send_setup(self, fields: Mapping[str, Any]) -> None:
+        if fields.get("client_req_id") != self.name:
+            raise ValueError(f"expected client_req_id {self.name!r}, got {fields.get('client_req_id')!r}")
+        self._multiplexer.begin(self)
+        self._begun = True
+        self.ended = False
+        await self._link.send_setup(fields)
+        self._books = self._link.books(self.name)
+
+    async def send_audio(self, audio: bytes, client_req_id: str | None) -> None:
+        await self._link.send_audio(audio, self._checked(client_req_id))
+
+    async def send_text(self, text: str, client_req_id: str | None) -> None:
+        await self._link.send_text(text, self._checked(client_req_id))
+
+    async def send_flush(self, flush_id: object, client_req_id: str | None) -> None:
+        await self._link.send_flush(flush_id, self._checked(client_req_id))
+
+    async def send_eos(self, client_req_id: str | None) -> None:
+        await self._link.send_eos(self._checked(client_req_id))
+
+    async def recv(self) -> dict[str, Any] | None:
+        if self._failure is not None:
+            raise self._failure
+        limit_s = self._limits.ready_s if self.ready is None else self._limits.idle_s
+        try:
+            async with asyncio.timeout(None if self.inbox else limit_s):
+                message = await self._multiplexer.take(self)
+        except TimeoutError as error:
+            if isinstance(error, SessionError):
+                raise
+            raise self.annotate(
+                SessionTimeout(f"nothing came from the server for {limit_s:g} s", retryable=True)
+            ) from error
+        if self._failure is not None:
+            raise self._failure
+        return message
+
+    def annotate(self, error: SessionError) -> SessionError:
+        error.request_id = self._books.request_id
+        error.sent_ms = self._books.sent_ms
+        error.received_ms = self._books.received_ms
+        error.client_req_id = self.name
+        return error
+
+    async def close(self) -> None:
+        """End the request; what still comes for it is dropped."""
+        self.abort()
+        await self.wait_closed()
+
+    def abort(self) -> None:
+        """Drop what comes for the request from now on; `wait_closed` tells the service."""
+        self.ended = True
+        self.inbox.clear()
+        self._multiplexer.end(self)
+        self.wake()
+        self.make_room()
+
+    async def wait_closed(self) -> None:
+        """Tell the service that no more input will come, if it does not know; there is no other way to stop it."""
+        if not self._begun or self.input_ended or not self._books.active:
+            return
+        with suppress(SessionError, TimeoutError):  # the connection may be gone, and the request with it
+            async with asyncio.timeout(self._limits.close_s):
+                await self._link.send_eos(self.name)
+
+    def fail(self, error: BaseException) -> None:
+        self._failure = error
+        self.abort()
+
+    # --- for the multiplexer
+
+    def put(self, message: _Message) -> None:
+        """Take a message, the last one of the request if it says so."""
+        self.inbox.append(message)
+        if isinstance(message, SessionError) or message["type"] == wire.END_OF_STREAM:
+            self.ended = True
+            self._multiplexer.end(self)
+        self.wake()
+
+    async def wait(self) -> None:
+        """Wait for a message, or for the turn to read."""
+        if self._waiter is not None:
+            raise RuntimeError("another task is receiving from this request")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def wake(self) -> bool:
+        """End `wait`; tells whether anybody was waiting."""
+        if self._waiter is None or self._waiter.done():
+            return False
+        self._waiter.set_result(None)
+        return True
+
+    async def wait_for_room(self) -> None:
+        """Wait until a message has been taken; only the one who reads the connection does."""
+        self._room = asyncio.get_running_loop().create_future()
+        try:
+            await self._room
+        finally:
+            self._room = None
+
+    def make_room(self) -> None:
+        """End `wait_for_room`."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _checked(self, client_req_id: str | None) -> str:
+        if client_req_id not in {None, self.name}:
+            raise ValueError(f"expected client_req_id {self.name!r}, got {client_req_id!r}")
+        if self.ended:
+            raise self.annotate(SessionClosed("the request has ended; its connection takes no more input for it"))
+        return self.name
