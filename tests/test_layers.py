@@ -33,9 +33,10 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "gradium.client", "gradium.link", "gradium.protocol", "gradium.stream", "gradium.wire", "transport",
     },
     "gradium.speech": {"errors", "gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "source"},
+    "gradium.sync": {"gradium.client", "gradium.speech"},
     "gradium.client": {
         "errors", "gradium.link", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream",
-        "gradium.wire", "source", "transport",
+        "gradium.sync", "gradium.wire", "source", "transport",
     },
     "gradium.__init__": {
         "gradium.client", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire",

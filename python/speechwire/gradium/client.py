@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from speechwire.gradium.link import Link
 from speechwire.gradium.multiplex import Multiplexer
 from speechwire.gradium.results import S2SResult, STTResult, TTSResult
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
+from speechwire.gradium.sync import SyncCalls
 from speechwire.transport import Connection, Limits, connect
 
 if TYPE_CHECKING:
@@ -67,6 +69,11 @@ class GradiumClient:
         self._routes = {wire.TTS.name: tts_route, wire.STT.name: stt_route, wire.S2S.name: s2s_route}
         self._compression = compression
         self._ssl_context = ssl_context
+
+    @functools.cached_property
+    def sync(self) -> SyncCalls:
+        """The buffered calls for scripts without an event loop; see `SyncCalls`."""
+        return SyncCalls(self)
 
     def __repr__(self) -> str:
         return f"GradiumClient(base_url={self._base_url!r})"
