@@ -19,7 +19,7 @@ comma := ,
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format rust-test miri stub-test fuzz py-test wheel bench bench-codec system clean
+.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-codec system clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ format: $(VENV)/.dev  ## format Rust and Python, apply the safe fixes
 	cargo fmt --all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## make the tables of docs/gradium.md anew
+	$(BIN)/python docs/gradium_tables.py
 
 rust-test:  ## the core crate's tests, with and without SIMD; they need no Python
 	cargo test --quiet -p speechwire-core

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from harness import loopback_server, run
 from speechwire import gradium
 from speechwire.errors import AudioError, AuthError
+from speechwire.events import Audio, EndOfStream, Ready, ServiceEvent
 from speechwire.gradium.client import _websocket_url
 
 
@@ -83,3 +87,22 @@ def test_unusable_arguments_fail_before_any_connection() -> None:
         client.s2s_realtime(source_format="ulaw_8000", sample_rate=8000)
     with pytest.raises(AudioError, match="expected input_format to be a string, got 8"):
         client.s2s_realtime(input_format=8)
+
+
+def test_the_same_messages_as_events() -> None:
+    setup: dict[str, Any] = {"input_format": "pcm_8000", "output_format": "pcm_8000"}
+
+    async def main() -> tuple[list[ServiceEvent], list[ServiceEvent]]:
+        async with loopback_server() as base_url:
+            client = gradium.GradiumClient(base_url=base_url, api_key="k")
+            stream = await client.s2s_stream(setup, bytes(1280))
+            pulled = [event async for event in stream.events()]
+            async with client.s2s_realtime(**setup) as s2s:
+                await s2s.send_audio(bytes(1280))
+                await s2s.send_eos()
+                return pulled, [event async for event in s2s.events()]
+
+    pulled, (ready, *pushed) = run(main())
+    assert isinstance(ready, Ready)
+    assert (ready.sample_rate, ready.frame_size, ready.model_name) == (8000, 640, "default")
+    assert pulled == pushed == [Audio(bytes(1280), 0.0, 0.08), EndOfStream()]
