@@ -92,6 +92,12 @@ impl Packets {
     fn read(&mut self, page: Page<'_>, emit: &mut impl FnMut(Event<'_>) -> Result<()>) -> Result<()> {
         let mut stream = self.enter(&page)?;
         let last_end = page.lacing.iter().rposition(|size| *size < FULL_SEGMENT);
+        if last_end.is_some() && page.granule_position.is_none() {
+            return Err(container(
+                format!("a granule position on the page at byte {}, where a packet ends", page.position),
+                "none",
+            ));
+        }
         let mut rest = page.body;
         let mut packet_bytes = 0;
         let mut is_continued = page.is_continued;

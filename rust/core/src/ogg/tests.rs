@@ -116,6 +116,15 @@ fn literal_pages_give_their_packets() {
 }
 
 #[test]
+fn a_packet_ends_at_a_position() {
+    let stream = [page(2, 0, 1, 0, &[b"head"]), page(4, -1, 1, 1, &[b"a"])].concat();
+    assert_eq!(
+        message_of(&stream),
+        "expected a granule position on the page at byte 32, where a packet ends, got none"
+    );
+}
+
+#[test]
 fn last_page_may_be_empty() {
     let contents = read(&[page(2, 0, 1, 5, &[b"head"]), page(4, 7, 1, 6, &[])].concat());
     assert_eq!(contents.packets, [found(b"head", Some(0), (true, false, false))]);
