@@ -1,17 +1,17 @@
 # `make help` lists the targets. Everything is installed into .venv and target; only the speech programs of the
-# offline engine are system packages.
+# offline engine, and opus-tools for the tests, are system packages.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The build backend is called by name.
+# The build backend is called by name, and so is the cmake that builds libopus.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
-APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
+APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt opus-tools
 PIPECAT := 'pipecat-ai==1.14.0'
 FUZZ_SECONDS ?= 60
 comma := ,
@@ -44,14 +44,14 @@ format: $(VENV)/.dev  ## format Rust and Python, apply the safe fixes
 docs: $(VENV)/.dev  ## make the tables of docs/gradium.md anew
 	$(BIN)/python docs/gradium_tables.py
 
-rust-test:  ## the core crate's tests, with and without SIMD; they need no Python
+rust-test: $(BIN)/cmake  ## the core crate's tests, with and without SIMD
 	cargo test --quiet -p speechwire-core
 	cargo test --quiet -p speechwire-core --lib --features portable
 
-fuzz:  ## every fuzz target for FUZZ_SECONDS
+fuzz: $(BIN)/cmake  ## every fuzz target for FUZZ_SECONDS
 	rust/core/fuzz/run $(FUZZ_SECONDS)
 
-miri:  ## the kernels under Miri, which needs a nightly compiler; not a part of `make test`
+miri: $(BIN)/cmake  ## the kernels under Miri, which needs a nightly compiler; not a part of `make test`
 	MIRIFLAGS=-Zmiri-disable-isolation RUSTFLAGS="$(MIRI_FEATURES)" CARGO_TARGET_DIR=target/miri \
 	  cargo +nightly miri test -p speechwire-core --lib simd
 
@@ -73,8 +73,8 @@ bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at
 bench-codec: $(VENV)/.bench  ## the codec beside other libraries; writes docs/benchmarks.md and its picture
 	$(BIN)/python benches/codec.py --output docs/benchmarks.md
 
-system:  ## install the offline engine's programs from Debian, if they are missing
-	@command -v espeak-ng >/dev/null && command -v apertium >/dev/null \
+system:  ## install the offline engine's programs and opus-tools from Debian, if they are missing
+	@command -v espeak-ng >/dev/null && command -v opusdec >/dev/null && command -v apertium >/dev/null \
 	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt || { \
 	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); }
@@ -82,15 +82,15 @@ system:  ## install the offline engine's programs from Debian, if they are missi
 clean:  ## remove what was built
 	rm -rf $(VENV) target rust/core/fuzz/target python/speechwire/_core*.so
 
-$(BIN)/maturin:
+$(BIN)/maturin $(BIN)/cmake &:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --upgrade pip 'maturin>=1.9,<2'
+	$(BIN)/python -m pip install --upgrade pip 'maturin>=1.9,<2' 'cmake>=3.16,<5'
 
-$(VENV)/.demo: $(BIN)/maturin $(SOURCES)
+$(VENV)/.demo: $(BIN)/maturin $(BIN)/cmake $(SOURCES)
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[cli,local]'
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/maturin $(SOURCES)
+$(VENV)/.dev: $(BIN)/maturin $(BIN)/cmake $(SOURCES)
 	$(BIN)/python -m pip install --no-build-isolation --editable '.[dev]'
 	$(BIN)/python -m pip install --no-deps $(PIPECAT)
 	@touch $@

@@ -86,6 +86,25 @@ def test_small_buffers_keep_the_lock(name: str) -> None:
     assert not others_run_during(new_call(), convert(bytes(640)))
 
 
+def opus(pcm: bytes) -> bytes:
+    writer = codec.OggOpusWriter(48000)
+    return writer.feed(pcm) + writer.flush()
+
+
+# One frame of Opus is already a long time.
+OPUS_CALLS: dict[str, tuple[Callable[[], Callable[[Any], Any]], Callable[[bytes], Any]]] = {
+    "OggOpusReader": (lambda: codec.OggOpusReader().feed, opus),
+    "OggOpusWriter": (lambda: codec.OggOpusWriter(48000).feed, bytes),
+}
+
+
+@pytest.mark.parametrize("name", OPUS_CALLS)
+def test_opus_always_lets_other_threads_run(name: str) -> None:
+    new_call, convert = OPUS_CALLS[name]
+    argument = convert(np.random.default_rng(1).integers(-20000, 20000, 96000, np.int16).tobytes())
+    assert any(others_run_during(new_call(), argument) for _ in range(5))
+
+
 @pytest.mark.parametrize(
     "new_object",
     [

@@ -13,6 +13,8 @@ from typing_extensions import Buffer
 
 __all__ = [
     "FrameSlicer",
+    "OggOpusReader",
+    "OggOpusWriter",
     "Resampler",
     "Transcoder",
     "WavReader",
@@ -510,6 +512,88 @@ class WavWriter:
         Raises:
             ContainerError: The PCM ends inside a sample frame, or less came than declared. After an error the stream
                 stays as it is.
+        """
+
+@final
+class OggOpusReader:
+    """Reads an Ogg Opus stream (RFC 7845) cut anywhere and returns its audio as interleaved 16-bit PCM at 48 kHz.
+
+    One or two channels are read, in channel mapping family 0. The audio starts after the pre-skip, ends where the last
+    page says, and has the gain of the header; peaks above full scale are softened, not cut off. Streams may follow one
+    another (chained) if they have the same number of channels. A stream that starts late, its head cut off, is read
+    from where it starts.
+
+    Nothing broken is passed over: a wrong checksum, a missing page, a packet that is none. The positions that pages in
+    the middle claim are not compared with the audio on them.
+    """
+
+    def __new__(cls) -> OggOpusReader: ...
+    @property
+    def sample_rate(self) -> int | None:
+        """The rate in Hz, always 48000, None until the header has been read."""
+
+    @property
+    def num_channels(self) -> int | None:
+        """How many channels there are, None until the header has been read."""
+
+    def feed(self, chunk: _Buffer, /) -> bytes:
+        """Feed bytes of the stream and return the PCM of the pages they complete.
+
+        Left-over bytes are kept for the next call; call `close` at the end.
+
+        Raises:
+            ContainerError: The stream is not an Ogg Opus stream, has more channels, or is broken. Every further call
+                raises it again.
+        """
+
+    def close(self) -> None:
+        """Check that the stream may end here.
+
+        Raises:
+            ContainerError: The stream ends before its last page, or before its first.
+        """
+
+@final
+class OggOpusWriter:
+    """Writes an Ogg Opus stream (RFC 7845) from mono 16-bit PCM.
+
+    A page comes with the sample that completes its frame. A decoder gives back exactly as many samples as were fed, in
+    time with them: the stream tells it what the encoder's 6.5 ms of delay have put in front. The same input gives the
+    same bytes.
+
+    Args:
+        sample_rate: In Hz: 8000, 12000, 16000, 24000 or 48000. Use a `Resampler` for others.
+        serial: The number of the stream, 0 to 2**32 - 1. Streams that follow one another need different ones.
+        bitrate: Bits per second on average, 6000 to 510000, without the 28 bytes or more that each page adds. From
+            64000 on, 48 kHz speech keeps its waveform (28 dB above the noise); below, it is modelled.
+        frame_ms: How much audio a page has, a multiple of 2.5 up to 1000. It is cut into packets of 20, 10, 5 or 2.5
+            ms, the longest that divide it.
+
+    Raises:
+        AudioError: An argument is not one of these.
+    """
+
+    def __new__(
+        cls, sample_rate: int, *, serial: int = 1, bitrate: int = 64000, frame_ms: float = 20.0
+    ) -> OggOpusWriter: ...
+    @property
+    def header(self) -> bytes:
+        """The pages with the two headers."""
+
+    def feed(self, chunk: _Buffer, /) -> bytes:
+        """Return the pages that a chunk of PCM completes, with the header before the first.
+
+        What does not fill a page is kept for the next call; call `flush` at the end.
+        """
+
+    def flush(self) -> bytes:
+        """Return the rest of the stream and start a new one, with the same number.
+
+        Returns:
+            What is left, to the page that ends the stream; after the header if nothing was fed.
+
+        Raises:
+            AudioError: The PCM ends inside a sample. The stream stays as it is.
         """
 
 # The functions of `speechwire.audioop`. Each takes a fragment: any C-contiguous buffer, whatever its items, read as

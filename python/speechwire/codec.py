@@ -1,4 +1,4 @@
-"""The audio codec: G.711, resampling, framing, WAV and audio messages.
+"""The audio codec: G.711, resampling, framing, WAV, Ogg Opus and audio messages.
 
 Functions take any object with the buffer protocol and return `bytes`; only the resampler answers a numpy array with
 an array. Streaming objects belong to one stream: feed it cut anywhere, flush it at the end. Importing this module
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from speechwire._core import (
     FrameSlicer,
+    OggOpusReader,
+    OggOpusWriter,
     Resampler,
     Transcoder,
     WavReader,
@@ -44,5 +46,7 @@ __all__ = [
     "Transcoder",
     "WavReader",
     "WavWriter",
+    "OggOpusReader",
+    "OggOpusWriter",
     "build_info",
 ]

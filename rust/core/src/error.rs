@@ -69,6 +69,13 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// What the Opus codec does not take: a rate, a bitrate, a frame.
+    Opus {
+        /// What there is.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// Arguments that Python's `audioop` refused, too.
     Audioop(Refusal),
     /// A text that is not the JSON it should be.
@@ -122,6 +129,7 @@ impl Error {
             | Self::RatioPpm { .. }
             | Self::FrameBytes
             | Self::FrameMs { .. }
+            | Self::Opus { .. }
             | Self::UnknownName { .. } => ErrorKind::Audio,
             Self::Container { .. } => ErrorKind::Container,
             Self::Audioop(refusal) => refusal.kind(),
@@ -163,7 +171,9 @@ impl fmt::Display for Error {
             }
             Self::UnknownName { kind, expected, name } => write!(f, "expected a {kind} of {expected}, got {name:?}"),
             Self::Audioop(refusal) => refusal.fmt(f),
-            Self::Container { expected, got } => write!(f, "expected {expected}, got {got}"),
+            Self::Container { expected, got } | Self::Opus { expected, got } => {
+                write!(f, "expected {expected}, got {got}")
+            }
             Self::Json { expected, got, position } | Self::Base64 { expected, got, position } => {
                 write!(f, "expected {expected}, got {got} at byte {position}")
             }

@@ -11,6 +11,7 @@ pub mod format;
 pub mod g711;
 pub mod message;
 pub mod ogg;
+pub mod opus;
 pub mod pcm;
 pub mod resample;
 mod simd;
@@ -20,6 +21,7 @@ pub mod wav;
 
 pub use error::{Error, Result};
 pub use format::Format;
+pub use opus::{OggOpusReader, OggOpusWriter};
 pub use resample::{Quality, Resampler, SampleFormat};
 pub use simd::Backend;
 pub use slicer::FrameSlicer;

@@ -16,6 +16,9 @@ use speechwire_core::message::AudioMessage;
 const DETACH_BYTES: usize = 64 * 1024;
 /// How many bytes of a simple kernel a byte to be resampled is worth.
 pub const RESAMPLING_WORK: usize = 8;
+/// The same for a byte of PCM to be encoded in Opus. A byte of Opus to be decoded is worth more, and either way a packet
+/// takes long enough.
+pub const OPUS_WORK: usize = 1024;
 /// How many bytes of base64 are worth one of a simple kernel.
 pub const BASE64_WORK: usize = 4;
 

@@ -5,6 +5,7 @@ mod buffer;
 mod error;
 mod g711;
 mod message;
+mod opus;
 mod pcm;
 mod resample;
 mod slicer;
@@ -57,6 +58,8 @@ mod _core {
     use super::g711::{alaw_decode, alaw_encode, alaw_to_ulaw, ulaw_decode, ulaw_encode, ulaw_to_alaw};
     #[pymodule_export]
     use super::message::{decode_message, encode_audio_message};
+    #[pymodule_export]
+    use super::opus::{OggOpusReader, OggOpusWriter};
     #[pymodule_export]
     use super::pcm::{pcm_from_float, pcm_to_float};
     #[pymodule_export]

@@ -17,6 +17,7 @@ mod tests;
 mod writer;
 
 pub use packet::{Event, Packet, PacketReader};
+pub(crate) use page::container;
 pub use page::{Page, PageReader, checksum};
 pub use writer::PageWriter;
 
