@@ -41,8 +41,8 @@ def test_docs_name_all_of_it_and_their_example_runs() -> None:
 
 
 def test_classes_say_where_they_live() -> None:
-    for cls in (codec.Resampler, codec.FrameSlicer, codec.Transcoder, codec.WavReader, codec.WavWriter):
-        assert cls.__module__ == "speechwire._core"
+    for cls in vars(codec).values():
+        assert not isinstance(cls, type) or cls.__module__ == "speechwire._core"
 
 
 def test_build_info_tells_version_and_profile() -> None:
@@ -118,7 +118,7 @@ def test_partial_samples_are_refused() -> None:
 
 def test_each_kind_of_error_has_its_exception() -> None:
     with pytest.raises(AudioError) as audio:
-        codec.Transcoder("opus", "pcm")
+        codec.Transcoder("flac", "pcm")
     with pytest.raises(ContainerError) as container:
         codec.WavReader().feed(b"OggS" + bytes(8))
     with pytest.raises(WireError) as wire:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from speechwire import codec
-from speechwire.codec import OggOpusReader, OggOpusWriter, WavWriter
+from speechwire.codec import OggOpusReader, OggOpusWriter, Transcoder, WavWriter
 from speechwire.errors import AudioError, ContainerError
+from speechwire.source import AudioConverter
 
 Samples = NDArray[np.int16]
 
@@ -327,3 +328,52 @@ def test_half_a_sample_at_the_end_is_refused() -> None:
         writer.flush()
     assert writer.feed(b"\0") == b""
     assert len(read(writer.header + writer.flush())) == 3 * 6
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 22050, 24000, 44100, 48000])
+def test_transcoder_writes_one_page_for_each_frame(tmp_path: Path, sample_rate: int) -> None:
+    pcm = speech(sample_rate).tobytes()
+    transcoder = Transcoder(f"pcm_{sample_rate}", "opus", frame_ms=80)
+    assert transcoder.feed(b"") == [OggOpusWriter(48000).header]
+    frames = transcoder.feed(pcm)
+    assert all(pages(frame) == [frame] and frame[26] >= 4 for frame in frames)
+    assert len(frames) == 3000 // 80
+    stream = b"".join([OggOpusWriter(48000).header, *frames, *transcoder.flush()])
+    delay_samples = round(transcoder.delay_ms * 48)
+    found = opusdec(tmp_path, stream)
+    assert len(found) == 144000 + delay_samples
+    assert signal_to_noise_db(SPEECH[1000:-1000], found[delay_samples + 1000 :][: 144000 - 2000]) > 20
+
+
+def test_transcoder_reads_what_the_reader_reads(tmp_path: Path) -> None:
+    stream = opusenc(tmp_path, stereo(SPEECH), 48000, 2)
+    channels = read(stream).reshape(-1, 2)
+    mono = np.rint(channels.sum(axis=1) / 2).astype("<i2")
+    transcoder = Transcoder("opus", "pcm_8000")
+    assert (transcoder.source_sample_rate, transcoder.target_sample_rate) == (48000, 8000)
+    found = b"".join(itertools.chain(transcoder.feed(stream), transcoder.flush()))
+    resampler = codec.Resampler(48000, 8000)
+    assert found == resampler.feed(mono.tobytes()) + resampler.flush()
+
+
+def test_transcoder_refuses_a_source_that_ends_early() -> None:
+    transcoder = Transcoder("opus", "pcm")
+    with pytest.raises(ContainerError, match=r"^expected an Ogg stream, got no page$"):
+        transcoder.flush()
+    transcoder.feed(b"".join(pages(STREAM)[:-1]))
+    with pytest.raises(ContainerError, match=r"^expected the last page of stream 0x00000001, got the end after page"):
+        transcoder.flush()
+    transcoder.reset()
+    transcoder.feed(STREAM)
+    assert transcoder.flush() == []
+
+
+def test_sources_of_a_client_may_be_opus() -> None:
+    converter = AudioConverter("pcm_24000", source_format="opus")
+    chunks = [STREAM[start : start + 1000] for start in range(0, len(STREAM), 1000)]
+    pcm = b"".join(map(converter.feed, chunks)) + converter.flush()
+    resampler = codec.Resampler(48000, 24000)
+    assert pcm == resampler.feed(read(STREAM).tobytes()) + resampler.flush()
+    assert AudioConverter("opus").feed(STREAM) == STREAM
+    converter = AudioConverter("opus", source_format="pcm_48000")
+    assert converter.feed(SPEECH.tobytes()) + converter.flush() == STREAM

@@ -95,6 +95,8 @@ def opus(pcm: bytes) -> bytes:
 OPUS_CALLS: dict[str, tuple[Callable[[], Callable[[Any], Any]], Callable[[bytes], Any]]] = {
     "OggOpusReader": (lambda: codec.OggOpusReader().feed, opus),
     "OggOpusWriter": (lambda: codec.OggOpusWriter(48000).feed, bytes),
+    "Transcoder from Opus": (lambda: codec.Transcoder("opus", "ulaw_8000").feed, opus),
+    "Transcoder to Opus": (lambda: codec.Transcoder("pcm_48000", "opus").feed, bytes),
 }
 
 

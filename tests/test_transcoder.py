@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechwire import codec
-from speechwire.codec import Resampler, Transcoder, WavReader, WavWriter
+from speechwire.codec import OggOpusReader, OggOpusWriter, Resampler, Transcoder, WavReader, WavWriter
 from speechwire.errors import AudioError, ContainerError
 
-SOURCES = ("pcm", "pcm_8000", "pcm_16000", "pcm_22050", "pcm_48000", "wav", "ulaw_8000", "alaw_8000")
-TARGETS = ("pcm", "pcm_8000", "pcm_24000", "pcm_44100", "wav", "ulaw_8000", "mulaw_8000", "alaw_8000")
+SOURCES = ("pcm", "pcm_8000", "pcm_16000", "pcm_22050", "pcm_48000", "wav", "opus", "ulaw_8000", "alaw_8000")
+TARGETS = ("pcm", "pcm_8000", "pcm_24000", "pcm_44100", "wav", "opus", "ulaw_8000", "mulaw_8000", "alaw_8000")
 SAMPLE_BYTES = {"ulaw_8000": 1, "mulaw_8000": 1, "alaw_8000": 1}
 
 
@@ -23,7 +23,10 @@ def noise(num_bytes: int) -> bytes:
 
 
 def source_audio(source: str, num_samples: int) -> bytes:
-    """Audio of a source; the WAV one is stereo at 44100 Hz."""
+    """Audio of a source; the WAV one is stereo at 44100 Hz, the Opus one mono at 48000 Hz."""
+    if source == "opus":
+        writer = OggOpusWriter(48000)
+        return writer.feed(noise(2 * num_samples)) + writer.flush()
     if source == "wav":
         return WavWriter(44100, 2).feed(noise(4 * num_samples))
     return noise(SAMPLE_BYTES.get(source, 2) * num_samples)
@@ -54,6 +57,7 @@ def test_any_cut_gives_the_same_bytes(
     assert b"".join(frames) == b"".join(expected)
     if frame_ms is not None:
         assert frames == expected
+    if frame_ms is not None and target != "opus":
         frame_bytes = transcoder.target_sample_rate * frame_ms / 1000 * SAMPLE_BYTES.get(target, 2)
         body = frames[1:] if target == "wav" else frames
         assert {len(frame) for frame in body[:-1]} <= {frame_bytes}
@@ -71,6 +75,9 @@ def test_whole_length_is_the_input_and_the_delay(source: str, target: str) -> No
     delay_samples = round(transcoder.delay_ms * target_rate / 1000)
     output += b"".join(transcoder.flush())
     num_outputs = math.ceil(num_samples * target_rate / source_rate) + delay_samples
+    if target == "opus":
+        assert len(OggOpusReader().feed(output)) == num_outputs * 2
+        return
     assert len(output) == num_outputs * SAMPLE_BYTES.get(target, 2) + (44 if target == "wav" else 0)
 
 
@@ -187,11 +194,11 @@ def test_wav_source_of_an_impossible_rate_is_refused() -> None:
         Transcoder("wav", "pcm").feed(bytes(header))
 
 
-@pytest.mark.parametrize("name", ["", "opus", "PCM", "pcm_", "pcm_08000", "pcm_+8000", "ulaw_16000", "wav_48000"])
+@pytest.mark.parametrize("name", ["", "flac", "PCM", "pcm_", "pcm_08000", "pcm_+8000", "ulaw_16000", "wav_48000"])
 def test_unknown_formats_list_the_known_ones(name: str) -> None:
     text = (
-        "expected a format of pcm, pcm_8000, pcm_16000, pcm_22050, pcm_24000, pcm_44100, pcm_48000, wav, ulaw_8000, "
-        f'mulaw_8000, alaw_8000, got "{name}"'
+        "expected a format of pcm, pcm_8000, pcm_16000, pcm_22050, pcm_24000, pcm_44100, pcm_48000, wav, opus, "
+        f'ulaw_8000, mulaw_8000, alaw_8000, got "{name}"'
     )
     for source, target in ((name, "pcm"), ("pcm", name)):
         with pytest.raises(AudioError) as caught:

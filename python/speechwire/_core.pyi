@@ -352,20 +352,23 @@ def decode_message(text: str | _Buffer, /) -> dict[str, Any]:
 class Transcoder:
     """Converts a stream from one wire format to another: decode, resample, encode and cut into frames in one call.
 
-    Formats are `pcm_<rate>` with a rate of 1000 to 384000 Hz, `ulaw_8000` (also `mulaw_8000`), `alaw_8000`, `pcm` and
-    `wav`. The last two are named from the side of a service: `pcm` as a source is 24 kHz and as a target 48 kHz;
-    `wav` as a source is anything `WavReader` reads, averaged to mono, and as a target 48 kHz 16-bit mono with a header
-    whose sizes are unknown. Equal rates convert without delay, equal formats without a change.
+    Formats are `pcm_<rate>` with a rate of 1000 to 384000 Hz, `ulaw_8000` (also `mulaw_8000`), `alaw_8000`, `pcm`,
+    `wav` and `opus`. `pcm` is named from the side of a service: as a source it is 24 kHz and as a target 48 kHz. `wav`
+    as a source is anything `WavReader` reads, averaged to mono, and as a target 48 kHz 16-bit mono with a header whose
+    sizes are unknown. `opus` as a source is anything `OggOpusReader` reads, averaged to mono, and as a target what
+    `OggOpusWriter` writes at 48 kHz. Equal rates convert without delay, equal raw formats without a change.
 
     A transcoder belongs to one stream and one thread at a time.
 
     Args:
         source_format: The format that is fed.
         target_format: The format that comes out.
-        frame_ms: The duration of a frame, a whole number of samples of the target; None for no frames.
+        frame_ms: The duration of a frame, a whole number of samples of the target; None for no frames. For `opus` it is
+            that of a page, a multiple of 2.5 up to 1000, and None makes pages of 20 ms.
 
     Raises:
-        AudioError: A format is unknown, the pair of rates is not possible, or a frame is not a whole number of samples.
+        AudioError: A format is unknown, the pair of rates is not possible, or a frame is not a whole number of samples
+            (of `opus`, of 2.5 ms).
     """
 
     def __new__(cls, source_format: str, target_format: str, frame_ms: float | None = None) -> Transcoder: ...
@@ -390,23 +393,24 @@ class Transcoder:
         The chunk may end anywhere, also inside a sample or a header; call `flush` at the end.
 
         Returns:
-            The frames, or without `frame_ms` one element with all there is, if there is any. The header of a `wav`
-            target is an element of its own, before all others.
+            The frames, or without `frame_ms` one element with all there is, if there is any. The header of a `wav` or
+            `opus` target is an element of its own, before all others.
 
         Raises:
             AudioError: The pair of rates of a `wav` source is not possible.
-            ContainerError: The `wav` source breaks the rules of its container.
+            ContainerError: The `wav` or `opus` source breaks the rules of its container.
         """
 
     def flush(self) -> list[bytes]:
         """Return the tail of the stream, the last frame as short as it is, and start a new stream.
 
         For n samples of the source, ceil(n * target rate / source rate) samples and the delay have come out in all.
+        The last element of an `opus` target has its last page.
 
         Raises:
             AudioError: The stream ends inside a sample.
-            ContainerError: The `wav` source ends inside its header, or has less data than declared. After an error
-                the stream stays as it is.
+            ContainerError: The `wav` source ends inside its header, or has less data than declared; the `opus` source
+                ends before its last page. After an error the stream stays as it is.
         """
 
     def reset(self) -> None:

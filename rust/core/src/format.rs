@@ -1,12 +1,13 @@
 //! The names of audio formats on the wire.
 
 use crate::g711::Law;
+use crate::opus::OPUS_SAMPLE_RATE;
 use crate::resample::check_sample_rate;
 use crate::{Error, Result};
 
 /// The names in error texts; PCM takes every other supported rate as well.
-const NAMES: &str = "pcm, pcm_8000, pcm_16000, pcm_22050, pcm_24000, pcm_44100, pcm_48000, wav, ulaw_8000, \
-                     mulaw_8000, alaw_8000";
+const NAMES: &str = "pcm, pcm_8000, pcm_16000, pcm_22050, pcm_24000, pcm_44100, pcm_48000, wav, opus, \
+                     ulaw_8000, mulaw_8000, alaw_8000";
 /// The rate of G.711 in Hz.
 pub const G711_SAMPLE_RATE: u32 = 8_000;
 /// What a service hears when PCM is sent to it without a rate, in Hz.
@@ -14,7 +15,7 @@ pub const SOURCE_SAMPLE_RATE: u32 = 24_000;
 /// What a service says when it is asked for PCM or WAV without a rate, in Hz.
 pub const TARGET_SAMPLE_RATE: u32 = 48_000;
 
-/// An audio format that travels on the wire, always mono unless a WAV header says otherwise.
+/// An audio format that travels on the wire, always mono unless the header of a container says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Signed 16-bit little-endian PCM.
@@ -24,6 +25,8 @@ pub enum Format {
     },
     /// A RIFF/WAVE stream, whose header tells the rest.
     Wav,
+    /// An Ogg Opus stream, which is decoded at 48 kHz whatever was encoded.
+    Opus,
     /// G.711 at 8000 Hz.
     G711(Law),
 }
@@ -45,6 +48,7 @@ impl Format {
                 return Ok(Self::Pcm { sample_rate: bare_sample_rate });
             }
             "wav" => return Ok(Self::Wav),
+            "opus" => return Ok(Self::Opus),
             "ulaw_8000" | "mulaw_8000" => return Ok(Self::G711(Law::Ulaw)),
             "alaw_8000" => return Ok(Self::G711(Law::Alaw)),
             _ => {}
@@ -66,6 +70,7 @@ impl Format {
         match self {
             Self::Pcm { sample_rate } => Some(sample_rate),
             Self::Wav => None,
+            Self::Opus => Some(OPUS_SAMPLE_RATE),
             Self::G711(_) => Some(G711_SAMPLE_RATE),
         }
     }
@@ -81,6 +86,7 @@ mod tests {
             ("pcm_8000", Format::Pcm { sample_rate: 8_000 }),
             ("pcm_11025", Format::Pcm { sample_rate: 11_025 }),
             ("wav", Format::Wav),
+            ("opus", Format::Opus),
             ("ulaw_8000", Format::G711(Law::Ulaw)),
             ("mulaw_8000", Format::G711(Law::Ulaw)),
             ("alaw_8000", Format::G711(Law::Alaw)),

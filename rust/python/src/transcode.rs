@@ -1,6 +1,6 @@
 //! The chain from one wire format to another.
 
-use crate::buffer::{Input, Item, RESAMPLING_WORK, new_frames};
+use crate::buffer::{Input, Item, OPUS_WORK, RESAMPLING_WORK, new_frames};
 use crate::error::CoreError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -10,6 +10,8 @@ use speechwire_core::Format;
 #[pyclass(module = "speechwire._core")]
 pub struct Transcoder {
     transcoder: speechwire_core::Transcoder,
+    /// What a byte of the source is worth in bytes of a simple kernel.
+    work: usize,
 }
 
 #[pymethods]
@@ -18,7 +20,8 @@ impl Transcoder {
     #[pyo3(signature = (source_format, target_format, frame_ms = None))]
     fn new(source_format: &str, target_format: &str, frame_ms: Option<f64>) -> Result<Self, CoreError> {
         let (source, target) = (Format::parse_source(source_format)?, Format::parse_target(target_format)?);
-        Ok(Self { transcoder: speechwire_core::Transcoder::new(source, target, frame_ms)? })
+        let work = if [source, target].contains(&Format::Opus) { OPUS_WORK } else { RESAMPLING_WORK };
+        Ok(Self { transcoder: speechwire_core::Transcoder::new(source, target, frame_ms)?, work })
     }
 
     /// The delay in milliseconds.
@@ -44,7 +47,7 @@ impl Transcoder {
     fn feed<'py>(&mut self, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let input = Input::new(chunk, Item::S16)?;
         let bytes = input.as_slice();
-        new_frames(chunk.py(), bytes.len() * RESAMPLING_WORK, |emit| {
+        new_frames(chunk.py(), bytes.len() * self.work, |emit| {
             self.transcoder.feed(bytes, emit).map_err(CoreError::from)
         })
     }
