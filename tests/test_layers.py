@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "transport": {"errors", "+websockets"},
     "gradium.wire": CORE | NEUTRAL,
     "gradium.protocol": NEUTRAL | {"gradium.wire"},
+    "gradium.rest_wire": {"errors", "gradium.wire"},
     "gradium.results": {"gradium.wire", "+numpy"},
     "gradium.link": {"errors", "gradium.protocol", "gradium.wire", "transport"},
     "gradium.stream": {
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 
 # A state machine gets its clock, its randomness and its bytes from outside.
-WITHOUT_IO = ("gradium.wire", "gradium.protocol", "server.dialects.gradium")
+WITHOUT_IO = ("gradium.protocol", "gradium.rest_wire", "gradium.wire", "server.dialects.gradium")
 IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threading", "time", "uuid"}
 AWAITING_SERVER_MODULES = {"server.app", "server.session"}
 
