@@ -12,10 +12,13 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from speechwire.server import rest
+from speechwire.server.account import Account
 from speechwire.server.dialects import gradium
 from speechwire.server.engines import Engine
 from speechwire.server.session import Session
@@ -32,12 +35,13 @@ ENGINE_S: Final = 30
 NUM_WORKERS: Final = 16
 
 
-def create_app(engine: Engine, *, api_keys: Sequence[str] = ()) -> Starlette:
+def create_app(engine: Engine, *, api_keys: Sequence[str] = (), account: Account | None = None) -> Starlette:
     """Build the ASGI application.
 
     Args:
         engine: Answers every request; its `check` is called here.
         api_keys: Keys that are let in; with none given, everybody is.
+        account: What the REST routes work on; a new one unless given.
 
     uvicorn logs the address of every connection at INFO, with the `?token=` that browsers put there; `serve` keeps it
     from that, other ways to run the application have to.
@@ -51,11 +55,15 @@ def create_app(engine: Engine, *, api_keys: Sequence[str] = ()) -> Starlette:
     engine.check()
     workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="speechwire-engine")
     accepted_keys = [key.encode() for key in api_keys]
+    account = account or Account()
     sessions: set[asyncio.Task[None]] = set()
 
     async def serve_gradium(websocket: WebSocket) -> None:
+        token = gradium.token(websocket.headers, websocket.query_params)
         key = gradium.credential(websocket.headers, websocket.query_params)
-        protocol = gradium.open_protocol(key, accepted=_is_accepted(key, accepted_keys))
+        # A token is used up by being shown, also where everybody is let in.
+        redeemed = token is not None and account.tokens.redeem(token)
+        protocol = gradium.open_protocol(key, accepted=redeemed or _is_accepted(key, accepted_keys))
         task = asyncio.current_task()
         assert task is not None
         sessions.add(task)
@@ -71,12 +79,25 @@ def create_app(engine: Engine, *, api_keys: Sequence[str] = ()) -> Starlette:
         workers.shutdown(wait=False, cancel_futures=True)
 
     routes = [WebSocketRoute(path, serve_gradium) for path in gradium.PATHS]
-    return Starlette(routes=[*routes, WebSocketRoute("/{path:path}", _refuse_path)], lifespan=lifespan)
+    return Starlette(
+        routes=[
+            *routes,
+            *rest.routes(account, lambda key: _is_accepted(key, accepted_keys)),
+            WebSocketRoute("/{path:path}", _refuse_path),
+        ],
+        exception_handlers={HTTPException: rest.refuse},
+        lifespan=lifespan,
+    )
 
 
 @asynccontextmanager
 async def serve(
-    engine: Engine, *, host: str = "127.0.0.1", port: int = 0, api_keys: Sequence[str] = ()
+    engine: Engine,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    api_keys: Sequence[str] = (),
+    account: Account | None = None,
 ) -> AsyncIterator[str]:
     """Run the server in this event loop while the block lasts; yields its address, such as "http://127.0.0.1:40000".
 
@@ -85,12 +106,13 @@ async def serve(
         host: Address to bind; loopback unless told otherwise.
         port: 0 picks a free one.
         api_keys: As for `create_app`.
+        account: As for `create_app`.
 
     Raises:
         EngineError: A part of the engine is not installed.
         OSError: The address cannot be bound.
     """
-    app = create_app(engine, api_keys=api_keys)
+    app = create_app(engine, api_keys=api_keys, account=account)
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from speechwire.gradium import wire
 from speechwire.gradium.protocol import ServerProtocol
 
-__all__ = ["PATHS", "credential", "open_protocol"]
+__all__ = ["PATHS", "credential", "open_protocol", "token"]
 
 PATHS: Final = (urlsplit(wire.BASE_URL).path + wire.S2S_ROUTE,)
 
@@ -17,6 +17,11 @@ PATHS: Final = (urlsplit(wire.BASE_URL).path + wire.S2S_ROUTE,)
 def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
     """Return the key that the client showed: the header, or the query parameter that browsers have to use."""
     return headers.get(wire.API_KEY_HEADER) or query.get(wire.TOKEN_PARAMETER)
+
+
+def token(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+    """Return what the client showed in place of a key: a token of one use, or a key all the same."""
+    return None if headers.get(wire.API_KEY_HEADER) else query.get(wire.TOKEN_PARAMETER)
 
 
 def open_protocol(key: str | None, *, accepted: bool) -> ServerProtocol:

@@ -8,12 +8,27 @@ from collections.abc import Iterator
 from speechwire.codec import WavReader
 from speechwire.server.engines import EngineError
 from speechwire.server.engines.program import stream_program
+from speechwire.server.voices import FEMALE, MALE, Voice
 
-__all__ = ["EspeakSynthesizer"]
+__all__ = ["EspeakSynthesizer", "espeak_voice"]
 
 # eSpeak NG's formant voices have this rate; its header is checked against it.
 _SAMPLE_RATE = 22050
 _VOICES = {"en": "en-us", "es": "es", "fr": "fr-fr", "de": "de", "pt": "pt"}
+# The accents and variants that eSpeak NG has. Its variants change pitch and formants of any language.
+_ACCENTS = {"en-us": "en-us", "en-gb": "en-gb", "es-es": "es", "es-mx": "es-419", "pt-br": "pt-br"}
+_VARIANTS = {
+    **{timbre: f"f{number}" for number, timbre in enumerate(FEMALE, 1)},
+    **{timbre: f"m{number}" for number, timbre in enumerate(MALE, 1)},
+}
+
+
+def espeak_voice(language: str, voice: Voice | None) -> str:
+    """Return eSpeak NG's name for a voice in a language; the accent of a voice from another language is not used."""
+    if voice is None:
+        return _VOICES[language]
+    accent = _ACCENTS.get(voice.locale) if voice.language == language else None
+    return f"{accent or _VOICES[language]}+{_VARIANTS[voice.timbre]}"
 
 
 class EspeakSynthesizer:
@@ -40,11 +55,11 @@ class EspeakSynthesizer:
         if language not in _VOICES:
             raise EngineError(f"no voice for language {language}; expected one of {', '.join(_VOICES)}")
 
-    def synthesize(self, text: str, language: str) -> Iterator[bytes]:
+    def synthesize(self, text: str, language: str, voice: Voice | None = None) -> Iterator[bytes]:
         """Yield `text` spoken in `language` as s16le mono PCM while the program produces it."""
         self.check_language(language)
         reader = WavReader()
-        arguments = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", _VOICES[language]]
+        arguments = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", espeak_voice(language, voice)]
         for chunk in stream_program(arguments, text, timeout_s=self._timeout_s):
             pcm = reader.feed(chunk)
             if not pcm:
