@@ -120,9 +120,27 @@ class Peer:
                 self._websocket.events_received()
                 await self._flush()
 
+    async def read_request(self) -> tuple[str, bytes]:
+        """Return the head and the body of one HTTP request, whether it names its length or comes in chunks."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+        if fields.get("transfer-encoding") != "chunked":
+            return head, await self._reader.readexactly(int(fields.get("content-length", "0")))
+        body = bytearray()
+        while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            body += await self._reader.readexactly(size)
+            await self._reader.readexactly(2)
+        await self._reader.readuntil(b"\r\n")
+        return head, bytes(body)
+
     async def take(self, most: int) -> int:
         """Read some bytes, whatever they are; return how many."""
         return len(await self._reader.read(most))
+
+    async def drain_bytes(self) -> None:
+        """Read until the other side has gone, whatever comes."""
+        while await self._reader.read(65536):
+            pass
 
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""

@@ -39,4 +39,4 @@ def test_audioop_loads_the_extension_and_nothing_heavy() -> None:
 
 def test_client_loads_no_server_and_no_numpy() -> None:
     loaded = loaded_by("from speechwire import gradium")
-    assert not loaded & {"numpy", "starlette", "uvicorn", "pocketsphinx", "speechwire.server"}
+    assert not loaded & {"httpx", "numpy", "starlette", "uvicorn", "pocketsphinx", "speechwire.server"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechwire.errors import WireError
 from speechwire.gradium import rest_wire, wire
 from speechwire.gradium.rest_wire import Field, FieldsRefused, parse_fields
 
@@ -84,9 +86,59 @@ def test_any_value_is_taken_or_refused(table: tuple[Field, ...], data: st.DataOb
 
 def test_times() -> None:
     assert rest_wire.format_time(1762075800.9) == "2025-11-02T09:30:00Z"
-    assert rest_wire.parse_time("2025-11-02T09:30:00Z") == datetime(2025, 11, 2, 9, 30, tzinfo=UTC)
-    assert rest_wire.parse_time("2025-11-02T10:30:00.5+01:00") == datetime(2025, 11, 2, 9, 30, 0, 500000, tzinfo=UTC)
-    assert rest_wire.parse_time("2025-11-02T09:30:00").tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-11-02T09:30:00Z", datetime(2025, 11, 2, 9, 30, tzinfo=UTC)),
+        ("2025-11-02T10:30:00.5+01:00", datetime(2025, 11, 2, 9, 30, 0, 500000, tzinfo=UTC)),
+        ("2025-11-02T09:30:00", datetime(2025, 11, 2, 9, 30, tzinfo=UTC)),
+    ],
+)
+def test_token_expires_at_an_aware_time(text: str, expected: datetime) -> None:
+    token, expires_at = rest_wire.parse_token({"token": "tmp_1", "expires_at": text})
+    assert (token, expires_at) == ("tmp_1", expected)
+    assert expires_at.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {},
+        {"token": "t"},
+        {"expires_at": "2025-11-02T09:30:00Z"},
+        {"token": 3, "expires_at": "2025-11-02T09:30:00Z"},
+        {"token": "tmp_secret", "expires_at": "soon"},
+    ],
+)
+def test_token_that_is_incomplete(answer: object) -> None:
+    with pytest.raises(WireError) as caught:
+        rest_wire.parse_token(answer)
+    assert "tmp_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [{"embeddings": 3}, {"embeddings": [3]}])
+def test_drafts_that_are_none(answer: object) -> None:
+    with pytest.raises(WireError, match="expected a list of drafts"):
+        rest_wire.parse_drafts(answer)
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"embeddings": None}, {"embeddings": []}])
+def test_no_drafts(answer: object) -> None:
+    assert rest_wire.parse_drafts(answer) == []
+
+
+@given(st.lists(st.binary(max_size=12)), st.lists(st.integers(0, 200)))
+def test_lines_are_the_same_whatever_the_chunks(parts: list[bytes], cuts: list[int]) -> None:
+    body = b"\n".join(parts)
+    bounds = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    lines = rest_wire.Lines()
+    found = [line for start, stop in pairwise(bounds) for line in lines.feed(body[start:stop])] + lines.flush()
+    assert found == [line for line in body.split(b"\n") if line.strip()]
+    assert lines.num_waiting_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "transport": {"errors", "+websockets"},
     "gradium.wire": CORE | NEUTRAL,
     "gradium.protocol": NEUTRAL | {"gradium.wire"},
+    "gradium.rest": {"errors", "gradium.rest_wire", "gradium.wire", "transport", "+httpx"},
     "gradium.rest_wire": {"errors", "gradium.wire"},
     "gradium.results": {"gradium.wire", "+numpy"},
     "gradium.link": {"errors", "gradium.protocol", "gradium.wire", "transport"},
@@ -36,8 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "gradium.speech": {"errors", "gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "source"},
     "gradium.sync": {"gradium.client", "gradium.speech"},
     "gradium.client": {
-        "errors", "gradium.link", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream",
-        "gradium.sync", "gradium.wire", "source", "transport",
+        "errors", "gradium.link", "gradium.multiplex", "gradium.rest", "gradium.results", "gradium.speech",
+        "gradium.stream", "gradium.sync", "gradium.wire", "source", "transport",
     },
     "gradium.__init__": {
         "gradium.client", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire",

@@ -20,6 +20,7 @@ from speechwire.transport import Connection, Limits, connect
 
 if TYPE_CHECKING:
     from speechwire.gradium.link import RequestLink
+    from speechwire.gradium.rest import Rest
     from speechwire.gradium.stream import TextInput
     from speechwire.source import AudioInput
 
@@ -31,7 +32,8 @@ KEY_VARIABLE = "GRADIUM_API_KEY"
 class GradiumClient:
     """A client of Gradium's speech services, or of any server that speaks the same wire.
 
-    It holds no connection of its own: every call opens one and closes it.
+    It holds no connection of its own: every call opens one and closes it. In `async with client`, connections of REST
+    calls are kept and used again while the block lasts.
 
     Args:
         base_url: Address that the routes are joined to; http, https, ws or wss. Without a scheme, loopback hosts are
@@ -70,6 +72,13 @@ class GradiumClient:
         self._compression = compression
         self._ssl_context = ssl_context
 
+    async def __aenter__(self) -> GradiumClient:
+        self.rest.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.rest.close()
+
     @functools.cached_property
     def sync(self) -> SyncCalls:
         """The buffered calls for scripts without an event loop; see `SyncCalls`."""
@@ -82,6 +91,21 @@ class GradiumClient:
     def headers(self) -> dict[str, str]:
         """Headers of every request; they hold the key."""
         return {wire.API_KEY_HEADER: self._api_key, wire.API_SOURCE_HEADER: "speechwire"}
+
+    @functools.cached_property
+    def rest(self) -> Rest:
+        """What REST calls go through; `httpx` is loaded when it is first asked for."""
+        from speechwire.gradium.rest import Rest
+
+        return Rest(
+            f"http{self._base_url.removeprefix('ws')}",
+            lambda: self.headers,
+            self.limits,
+            api_key=self._api_key,
+            ssl_context=self._ssl_context,
+            # Those of the environment are not for servers on this machine.
+            use_proxies=not _is_loopback(urlsplit(self._base_url).hostname or ""),
+        )
 
     async def connect(self, route: str) -> Connection:
         """Open a connection to a route below the base URL."""
@@ -242,6 +266,35 @@ class GradiumClient:
         """Send a whole recording and return the whole answer; see `speech.s2s`."""
         return await speech.s2s(self, setup, audio, sample_rate, source_format=source_format, realtime=realtime)
 
+    # --- REST
+
+    async def get(self, route: str, **parts: Any) -> Any:
+        """Send a GET and return the JSON of the answer.
+
+        Args:
+            route: Below the base URL.
+            **parts: `params`, `json`, `data`, `files`, `content` or `headers`, as `httpx.AsyncClient` takes them.
+
+        Raises:
+            SessionError: A refusal, a bound that was reached, or no connection; see `rest.Rest.request`.
+        """
+        return await self.rest.fetch("GET", route, **parts)
+
+    async def put(self, route: str, **parts: Any) -> Any:
+        """Send a PUT and return the JSON of the answer; arguments and exceptions as for `get`."""
+        return await self.rest.fetch("PUT", route, **parts)
+
+    async def delete(self, route: str, **parts: Any) -> Any:
+        """Send a DELETE and return the JSON of the answer, or None; arguments and exceptions as for `get`."""
+        return await self.rest.fetch("DELETE", route, **parts)
+
+    async def post(self, route: str, parse: bool = True, **parts: Any) -> Any:
+        """Send a POST and return the JSON of the answer, or all of the answer; arguments and exceptions as for `get`.
+
+        With `parse=False` it is an `httpx.Response` whose body has been read.
+        """
+        return await (self.rest.fetch if parse else self.rest.request)("POST", route, **parts)
+
 
 def _checked_key(api_key: str) -> str:
     # Keys read from files often end in a newline. The text never names the key.
@@ -251,11 +304,14 @@ def _checked_key(api_key: str) -> str:
     return key
 
 
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in {"localhost", "::1", "0.0.0.0"}  # noqa: S104 - compared only
+
+
 def _websocket_url(base_url: str) -> str:
     if "://" not in base_url:
         host = urlsplit(f"//{base_url}").hostname or ""
-        loopback = host.startswith("127.") or host in {"localhost", "::1", "0.0.0.0"}  # noqa: S104 - compared only
-        base_url = f"{'http' if loopback else 'https'}://{base_url}"
+        base_url = f"{'http' if _is_loopback(host) else 'https'}://{base_url}"
     url = urlsplit(base_url)
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(url.scheme)
     try:

@@ -55,6 +55,7 @@ __all__ = [
     "CatalogVoice",
     "Field",
     "FieldsRefused",
+    "Lines",
     "already_kept",
     "build_catalog_voice",
     "build_created_voice",
@@ -63,8 +64,15 @@ __all__ = [
     "build_dictionary",
     "build_draft",
     "build_drafts",
+    "build_draft_query",
+    "build_draft_request",
+    "build_post_stt_query",
     "build_post_tts",
+    "build_voice_query",
+    "draft_id",
+    "is_ready",
     "build_problem",
+    "build_promotion",
     "build_refusal",
     "build_rule",
     "build_summary",
@@ -75,9 +83,10 @@ __all__ = [
     "item_route",
     "not_found",
     "not_ready",
+    "parse_drafts",
     "parse_fields",
     "parse_refusal",
-    "parse_time",
+    "parse_token",
     "store_full",
 ]
 
@@ -298,6 +307,41 @@ def build_post_tts(
     return body
 
 
+def given(**fields: Any) -> dict[str, Any]:
+    """Return the fields of a record that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def build_voice_query(*, include_catalog: bool) -> dict[str, int]:
+    """Build the query for all voices: no limit, and a number for the boolean, as the official SDK sends it."""
+    return {"limit": 0, "include_catalog": int(include_catalog)}
+
+
+def build_draft_request(prompt: str, *, language: str, n_samples: int) -> dict[str, Any]:
+    """Build the body that has voices designed."""
+    return {"prompt": prompt, "language": language, "n_samples": n_samples}
+
+
+def build_promotion(uid: str, *, name: str, description: str | None) -> dict[str, Any]:
+    """Build the body that has a draft kept as a voice."""
+    return {"voxium_embedding_id": uid, **given(name=name, description=description)}
+
+
+def build_draft_query(uid: str) -> dict[str, str]:
+    """Build the query for one draft."""
+    return {"embedding_id": uid}
+
+
+def build_post_stt_query(
+    *, model: str, input_format: str, json_config: Mapping[str, Any] | str | None
+) -> dict[str, str]:
+    """Build the query of the one-shot recognition; the format overrides the content type."""
+    query = {MODEL_PARAMETER: model, INPUT_FORMAT_PARAMETER: input_format}
+    if json_config is not None:
+        query[JSON_CONFIG_PARAMETER] = json_config if isinstance(json_config, str) else json.dumps(json_config)
+    return query
+
+
 # --- what comes in
 
 
@@ -386,19 +430,71 @@ def _number(field: Field, value: Any) -> float:
     return int(number) if field.type is int else number
 
 
-def given(**fields: Any) -> dict[str, Any]:
-    """Return the fields of a record that are not None."""
-    return {name: value for name, value in fields.items() if value is not None}
+class Lines:
+    """Cuts a body of JSON lines into its lines, whatever the chunks; empty ones are left out."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    @property
+    def num_waiting_bytes(self) -> int:
+        """Size of the line that has no end yet."""
+        return len(self._waiting)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take bytes of any length and return the lines that they complete."""
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            self._waiting += chunk
+            return []
+        complete = bytes(self._waiting) + chunk[:end]
+        self._waiting[:] = chunk[end + 1 :]
+        return [line for line in complete.split(b"\n") if line.strip()]
+
+    def flush(self) -> list[bytes]:
+        """The body has ended: return a last line without an end."""
+        line = bytes(self._waiting)
+        self._waiting.clear()
+        return [line] if line.strip() else []
 
 
-def parse_time(text: str) -> datetime:
-    """Return a time such as "2026-11-02T09:30:00Z" with its zone; one without is UTC.
+def parse_drafts(answer: Any) -> list[dict[str, Any]]:
+    """Return the drafts in their envelope.
 
     Raises:
-        ValueError: It is none.
+        WireError: It is none.
     """
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    drafts = answer.get("embeddings") if isinstance(answer, dict) else None
+    if drafts is not None and not (isinstance(drafts, list) and all(isinstance(draft, dict) for draft in drafts)):
+        raise WireError(f"expected a list of drafts in 'embeddings', got {type(drafts).__name__}")
+    return drafts or []
+
+
+def draft_id(draft: Mapping[str, Any]) -> str:
+    """Return the id of a draft."""
+    return str(draft["embedding_id"])
+
+
+def is_ready(draft: Mapping[str, Any]) -> bool:
+    """Tell whether a draft can be used."""
+    return bool(draft.get("ready"))
+
+
+def parse_token(answer: Any) -> tuple[str, datetime]:
+    """Return a token of one use and the time at which it expires; a time without a zone is UTC.
+
+    Raises:
+        WireError: A part of it is missing.
+    """
+    fields = answer if isinstance(answer, dict) else {}
+    token = fields.get("token")
+    try:
+        expires_at = datetime.fromisoformat(str(fields.get("expires_at")))
+    except ValueError as error:
+        raise WireError(f"expected a time in 'expires_at', got {fields.get('expires_at')!r:.100}") from error
+    if not isinstance(token, str) or not token:
+        raise WireError(f"expected a text in 'token', got {type(token).__name__}")
+    return token, expires_at if expires_at.tzinfo is not None else expires_at.replace(tzinfo=UTC)
 
 
 # --- what goes out
