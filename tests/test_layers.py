@@ -26,6 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "gradium.protocol": NEUTRAL | {"gradium.wire"},
     "gradium.rest": {"errors", "gradium.rest_wire", "gradium.wire", "transport", "+httpx"},
     "gradium.rest_wire": {"errors", "gradium.wire"},
+    "gradium.post": {
+        "errors", "gradium.client", "gradium.protocol", "gradium.rest", "gradium.rest_wire", "gradium.wire", "source",
+    },
+    "gradium.pronunciations": {"gradium.client", "gradium.rest_wire"},
+    "gradium.tokens": {"gradium.client", "gradium.rest_wire"},
+    "gradium.usages": {"gradium.client", "gradium.rest_wire"},
+    "gradium.voices": {"errors", "gradium.client", "gradium.post", "gradium.rest_wire", "gradium.results"},
     "gradium.results": {"gradium.wire", "+numpy"},
     "gradium.link": {"errors", "gradium.protocol", "gradium.wire", "transport"},
     "gradium.stream": {
@@ -37,12 +44,13 @@ ALLOWED: dict[str, set[str]] = {
     "gradium.speech": {"errors", "gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "source"},
     "gradium.sync": {"gradium.client", "gradium.speech"},
     "gradium.client": {
-        "errors", "gradium.link", "gradium.multiplex", "gradium.rest", "gradium.results", "gradium.speech",
-        "gradium.stream", "gradium.sync", "gradium.wire", "source", "transport",
+        "errors", "gradium.link", "gradium.multiplex", "gradium.post", "gradium.pronunciations", "gradium.rest",
+        "gradium.results", "gradium.speech", "gradium.stream", "gradium.sync", "gradium.tokens", "gradium.usages",
+        "gradium.voices", "gradium.wire", "source", "transport",
     },
     "gradium.__init__": {
-        "gradium.client", "gradium.multiplex", "gradium.results", "gradium.speech", "gradium.stream", "gradium.wire",
-        "transport",
+        "gradium.client", "gradium.multiplex", "gradium.pronunciations", "gradium.results", "gradium.speech",
+        "gradium.stream", "gradium.tokens", "gradium.usages", "gradium.voices", "gradium.wire", "transport",
     },
     "server.__init__": {"server.app"},
     "server.account": set(),

@@ -5,21 +5,23 @@ from __future__ import annotations
 import functools
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from speechwire.errors import AuthError
-from speechwire.gradium import speech, wire
+from speechwire.gradium import post, pronunciations, speech, tokens, usages, voices, wire
 from speechwire.gradium.link import Link
 from speechwire.gradium.multiplex import Multiplexer
 from speechwire.gradium.results import S2SResult, STTResult, TTSResult
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.gradium.sync import SyncCalls
+from speechwire.gradium.tokens import TemporaryToken
 from speechwire.transport import Connection, Limits, connect
 
 if TYPE_CHECKING:
     from speechwire.gradium.link import RequestLink
+    from speechwire.gradium.post import Recording
     from speechwire.gradium.rest import Rest
     from speechwire.gradium.stream import TextInput
     from speechwire.source import AudioInput
@@ -294,6 +296,158 @@ class GradiumClient:
         With `parse=False` it is an `httpx.Response` whose body has been read.
         """
         return await (self.rest.fetch if parse else self.rest.request)("POST", route, **parts)
+
+    def tts_post(self, text: str, *, voice_id: str, **options: Any) -> AsyncGenerator[bytes, None]:
+        """Speak a text over HTTP and yield the audio; see `post.tts`."""
+        return post.tts(self, text, voice_id=voice_id, **options)
+
+    def tts_post_events(self, text: str, *, voice_id: str, **options: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """Speak a text over HTTP and yield every message; see `post.tts_events`."""
+        return post.tts_events(self, text, voice_id=voice_id, **options)
+
+    def stt_post_events(self, audio: Recording, **options: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """Recognise a recording over HTTP and yield every message; see `post.stt_events`."""
+        return post.stt_events(self, audio, **options)
+
+    async def voice_create(
+        self,
+        audio_file: str | os.PathLike[str],
+        *,
+        language: str,
+        name: str | None = None,
+        description: str | None = None,
+        start_s: float = 0.0,
+        input_format: str | None = None,
+    ) -> dict[str, Any]:
+        """Make a voice from a recording; see `voices.create`."""
+        return await voices.create(
+            self,
+            audio_file,
+            language=language,
+            name=name,
+            description=description,
+            start_s=start_s,
+            input_format=input_format,
+        )
+
+    async def voice_get(self, voice_uid: str | None = None, include_catalog: bool = False) -> Any:
+        """Return one voice, or a list of all; see `voices.get`."""
+        return await voices.get(self, voice_uid, include_catalog)
+
+    async def voice_list(self) -> list[dict[str, Any]]:
+        """Return the account's clones."""
+        listed: list[dict[str, Any]] = await voices.get(self)
+        return listed
+
+    async def voice_update(
+        self,
+        voice_uid: str,
+        name: str | None = None,
+        description: str | None = None,
+        start_s: float | None = None,
+        language: str | None = None,
+    ) -> dict[str, Any] | None:
+        """Change a voice; see `voices.update`."""
+        return await voices.update(self, voice_uid, name, description, start_s, language)
+
+    async def voice_delete(self, voice_uid: str) -> bool:
+        """Delete a voice; returns True. See `voices.delete`."""
+        return await voices.delete(self, voice_uid)
+
+    async def voice_generate(
+        self,
+        prompt: str,
+        *,
+        language: str,
+        n_samples: int = 1,
+        wait: bool = False,
+        timeout: float = 120.0,  # noqa: ASYNC109 - the documented name
+        poll_interval: float = 1.0,
+    ) -> dict[str, Any]:
+        """Design voices from a description; see `voices.generate`."""
+        return await voices.generate(
+            self,
+            prompt,
+            language=language,
+            n_samples=n_samples,
+            wait=wait,
+            timeout=timeout,
+            poll_interval=poll_interval,
+        )
+
+    async def voice_embedding_get(self, embedding_id: str) -> dict[str, Any]:
+        """Return the state of a draft; see `voices.embedding_get`."""
+        return await voices.embedding_get(self, embedding_id)
+
+    async def voice_embedding_delete(self, embedding_id: str) -> bool:
+        """Delete a draft; returns True."""
+        return await voices.embedding_delete(self, embedding_id)
+
+    async def voice_tts(
+        self,
+        embedding_id: str,
+        text: str,
+        *,
+        output_format: str = "wav",
+        model_name: str | None = None,
+        json_config: Mapping[str, Any] | str | None = None,
+    ) -> TTSResult:
+        """Speak a short text with a draft; see `voices.tts`."""
+        return await voices.tts(
+            self, embedding_id, text, output_format=output_format, model_name=model_name, json_config=json_config
+        )
+
+    async def voice_from_embedding(
+        self, embedding_id: str, *, name: str, description: str | None = None
+    ) -> dict[str, Any]:
+        """Keep a draft as a voice; see `voices.from_embedding`."""
+        return await voices.from_embedding(self, embedding_id, name=name, description=description)
+
+    async def credits(self) -> dict[str, Any]:
+        """Return the balance; see `usages.get`."""
+        return await usages.get(self)
+
+    async def usage_summary(self) -> dict[str, Any]:
+        """Return the totals of usage; see `usages.summary`."""
+        return await usages.summary(self)
+
+    async def pronunciation_create(
+        self, name: str, rules: Iterable[Mapping[str, Any]], *, language: str, description: str | None = None
+    ) -> dict[str, Any]:
+        """Make a dictionary; see `pronunciations.create`."""
+        return await pronunciations.create(self, name, rules, language=language, description=description)
+
+    async def pronunciation_get(self, uid: str) -> dict[str, Any]:
+        """Return a dictionary; see `pronunciations.get`."""
+        return await pronunciations.get(self, uid)
+
+    async def pronunciation_list(
+        self, *, limit: int = 100, offset: int = 0, language: str | None = None
+    ) -> dict[str, Any]:
+        """Return some of the dictionaries; see `pronunciations.list_page`."""
+        return await pronunciations.list_page(self, limit=limit, offset=offset, language=language)
+
+    async def pronunciation_update(
+        self,
+        uid: str,
+        *,
+        name: str | None = None,
+        rules: Iterable[Mapping[str, Any]] | None = None,
+        language: str | None = None,
+        description: str | None = None,
+    ) -> dict[str, Any] | None:
+        """Change a dictionary; see `pronunciations.update`."""
+        return await pronunciations.update(
+            self, uid, name=name, rules=rules, language=language, description=description
+        )
+
+    async def pronunciation_delete(self, uid: str) -> bool:
+        """Delete a dictionary; returns True. See `pronunciations.delete`."""
+        return await pronunciations.delete(self, uid)
+
+    async def temporary_token(self) -> TemporaryToken:
+        """Return a token that lets one browser in; see `tokens.issue`."""
+        return await tokens.issue(self)
 
 
 def _checked_key(api_key: str) -> str:
