@@ -120,6 +120,7 @@ class ClientProtocol:
             wire.check_audio(message)
             if request is not None:
                 request.received_bytes += len(message["audio"])
+                request.received_s = message.get("stop_s", request.received_s)
         elif kind == wire.TEXT:
             wire.check_text(message)
             if self._product.audio_out and "start_s" in message:
@@ -177,6 +178,7 @@ class RequestBooks:
         self.single_use = fields.get("close_ws_on_eos") is not False
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.received_s = 0.0  # by the service's own clock
         self._input_format = str(fields.get("input_format", wire.DEFAULT_FORMAT))
         self._output_format = str(fields.get("output_format", wire.DEFAULT_FORMAT))
 
@@ -198,7 +200,7 @@ class RequestBooks:
             num_bytes = max(0, self.received_bytes - wire.WAV_HEADER_BYTES)
             return num_bytes * 1000 / (wire.OUTPUT_PCM_SAMPLE_RATE * 2)
         per_second = bytes_per_second(wire.output_codec_format(self._output_format))
-        return self.received_bytes * 1000 / per_second if per_second else 0.0
+        return self.received_bytes * 1000 / per_second if per_second else self.received_s * 1000
 
 
 class ServerProtocol:

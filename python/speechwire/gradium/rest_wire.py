@@ -113,7 +113,7 @@ NDJSON_CONTENT_TYPE: Final = "application/x-ndjson"
 AUDIO_CONTENT_TYPES: Final[Mapping[str, str]] = {
     **{name: "audio/pcm" for name in wire.FORMATS if name.startswith("pcm")},
     wire.WAV: "audio/wav",
-    "opus": "audio/ogg",
+    wire.OPUS: "audio/ogg",
     "ulaw_8000": "audio/basic",
     "mulaw_8000": "audio/basic",
     "alaw_8000": "audio/x-alaw-basic",

@@ -65,6 +65,7 @@ __all__ = [
     "NEED_MORE_TEXT",
     "NO_CREDENTIALS",
     "NO_SESSION",
+    "OPUS",
     "OUTPUT_PCM_SAMPLE_RATE",
     "PCM_SAMPLE_RATES",
     "PRODUCTS",
@@ -185,8 +186,9 @@ INPUT_PCM_SAMPLE_RATE: Final = 24000  # bare "pcm" on its way to the service
 OUTPUT_PCM_SAMPLE_RATE: Final = 48000  # bare "pcm" on its way back, and "wav" too
 WAV_HEADER_BYTES: Final = 44
 WAV: Final = "wav"
+OPUS: Final = "opus"  # in Ogg
 G711_FORMATS: Final = ("ulaw_8000", "mulaw_8000", "alaw_8000")
-FORMATS: Final = ("pcm", *(f"pcm_{rate}" for rate in PCM_SAMPLE_RATES), WAV, *G711_FORMATS)
+FORMATS: Final = ("pcm", *(f"pcm_{rate}" for rate in PCM_SAMPLE_RATES), WAV, OPUS, *G711_FORMATS)
 
 
 # Tags inside the text to be spoken (text-to-speech guide): give out what is pending, and a pause of 0.1 to 2.0 s.
@@ -532,15 +534,20 @@ class SetupRefused(WireError):
 
 
 def check_audio(message: Mapping[str, Any]) -> None:
-    """Raise WireError unless an `audio` message has audio, which parsing has decoded then."""
+    """Raise WireError unless an `audio` message has audio, which parsing has decoded then, and numbers for times."""
     if "audio" not in message:
         raise WireError("expected a field 'audio' in an audio message")
+    _check_span(message)
 
 
 def check_text(message: Mapping[str, Any]) -> None:
     """Raise WireError unless a `text` message has a text, and numbers where it has times."""
     if not isinstance(message.get("text"), str):
         raise WireError(f"expected a string field 'text', got {message.get('text')!r}")
+    _check_span(message)
+
+
+def _check_span(message: Mapping[str, Any]) -> None:
     for name in ("start_s", "stop_s"):
         if not _is_number(message.get(name, 0.0)):
             raise WireError(f"expected a number in {name!r}, got {message[name]!r}")
