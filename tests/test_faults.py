@@ -20,6 +20,7 @@ from harness import READY, Behaviour, Peer, assert_nothing_left, misbehaving_ser
 from speechwire.errors import AudioError, AuthError, ServerError, SessionClosed, SessionError, SessionTimeout
 from speechwire.gradium import GradiumClient, Limits
 
+KEY = "gd_4c0ffee5ecre7"
 FRAME = bytes(3840)
 SETUP: dict[str, Any] = {"voice_id": "x"}
 LIMITS = Limits(
@@ -139,10 +140,11 @@ FAULTS = [
     Fault("close 1011", after_begin(close=(1011, "worker lost")), SessionClosed, 1011, "worker lost", True),
     Fault("close, socket left open", close_frame_then_open_socket, SessionClosed, 1011, "stuck", True),
     Fault("close 1000 too early", after_begin(close=(1000, "")), SessionClosed, 1000, "closed the connection", False),
-    Fault("close 1008", after_begin(close=(1008, "quota")), SessionClosed, 1008, "quota", False),
+    Fault("close 1008", after_begin(close=(1008, f"quota of {KEY}")), SessionClosed, 1008, "quota", False),
     Fault(
         "error then close",
-        after_begin(error_message("decoder failed", 1011), close=(1011, "decoder failed")),
+        # A server may repeat the key.
+        after_begin(error_message(f"decoder failed for {KEY}", 1011), close=(1011, "decoder failed")),
         ServerError,
         1011,
         "decoder failed",
@@ -248,7 +250,6 @@ CALLS: list[Callable[[GradiumClient], Awaitable[None]]] = [
     call_tts_buffered,
 ]
 INTERPRETING = {call_buffered, call_stream, call_realtime}
-KEY = "gd_4c0ffee5ecre7"
 
 
 # A real-time caller sees end_of_stream itself and knows what it has sent.

@@ -22,7 +22,7 @@ from websockets.uri import parse_uri
 
 from speechwire.errors import AuthError, SessionClosed, SessionError, SessionTimeout
 
-__all__ = ["Connection", "Limits", "connect"]
+__all__ = ["Connection", "Limits", "connect", "without_secret"]
 
 # RFC 6455 section 7.4.1. 1006 never crosses the wire: it stands for an end without a close frame.
 NORMAL_CLOSURE: Final = 1000
@@ -33,6 +33,7 @@ RETRYABLE_CODES: Final = frozenset({1001, ABNORMAL_CLOSURE, 1011, 1012, 1013, 10
 PROTOCOL_FAILURES: Final = frozenset({1002, 1007, 1009})
 READ_BYTES: Final = 64 * 1024
 AUTH_STATUSES: Final = frozenset({401, 403})
+MIN_SECRET_CHARACTERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +453,14 @@ async def connect(
         connection.abort()
         raise
     return connection
+
+
+def without_secret(text: str, secret: str) -> str:
+    """Return what a server said without the key, which it may repeat.
+
+    Keys of less than 8 characters are placeholders such as "local", which are words as well; they stay.
+    """
+    return text.replace(secret, "***") if len(secret) >= MIN_SECRET_CHARACTERS else text
 
 
 def _quiet_logger() -> logging.Logger:

@@ -125,7 +125,11 @@ class GradiumClient:
 
     def link(self, product: wire.Product, route: str | None = None) -> RequestLink:
         """Return what a session of `product` talks through, not connected yet."""
-        return Link(lambda: self.connect_to(product, route), product, self.limits)
+        return self.new_link(product, route, self.limits)
+
+    def new_link(self, product: wire.Product, route: str | None, limits: Limits) -> Link:
+        """Return one connection's link, not connected yet."""
+        return Link(lambda: self.connect_to(product, route), product, limits, api_key=self._api_key)
 
     def multiplex_tts(self) -> Multiplexer[Tts]:
         """Prepare a connection for many syntheses at once; see `Multiplexer`."""

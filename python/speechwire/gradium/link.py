@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from speechwire.errors import SessionClosed, SessionError, WireError
 from speechwire.gradium import wire
 from speechwire.gradium.protocol import ClientProtocol, RequestBooks
-from speechwire.transport import Connection, Limits
+from speechwire.transport import Connection, Limits, without_secret
 
 __all__ = ["Link", "RequestLink"]
 
@@ -80,10 +80,19 @@ class Link:
         connect: Opens the connection.
         product: Which of the services is at the other end.
         limits: Bounds of every wait.
+        api_key: What no error may repeat, whatever the server says.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], product: wire.Product, limits: Limits) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        product: wire.Product,
+        limits: Limits,
+        *,
+        api_key: str = "",
+    ) -> None:
         self._connect = connect
+        self._api_key = api_key
         self._limits = limits
         self._protocol = ClientProtocol(product)
         self._connection: Connection | None = None
@@ -174,7 +183,10 @@ class Link:
             raise self.annotate(error) from error.__cause__
 
     def annotate(self, error: SessionError) -> SessionError:
-        """Write into an error what the books say."""
+        """Write into an error what the books say, and take the key out of it."""
+        error.message = without_secret(error.message, self._api_key)
+        error.reason = without_secret(error.reason, self._api_key)
+        error.args = (error.message,)
         error.request_id = self._protocol.request_id
         error.sent_ms = self._protocol.sent_ms
         error.received_ms = self._protocol.received_ms

@@ -47,7 +47,7 @@ class Multiplexer(Generic[SessionType]):
         # A silence on one request says nothing about the others, so each request has its own bounds, and the
         # connection is only watched by its pings.
         self._limits = replace(client.limits, ready_s=None, idle_s=None)
-        self._link = Link(lambda: client.connect_to(session_type.product, route), session_type.product, self._limits)
+        self._link = client.new_link(session_type.product, route, self._limits)
         self._channels: dict[str, _Channel] = {}
         self._num_requests = 0
         self._reading = False

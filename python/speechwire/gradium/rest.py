@@ -21,7 +21,7 @@ import httpx
 
 from speechwire.errors import AuthError, ServerError, SessionClosed, SessionError, SessionTimeout
 from speechwire.gradium import rest_wire, wire
-from speechwire.transport import Limits
+from speechwire.transport import Limits, without_secret
 
 __all__ = ["Answer", "Rest"]
 
@@ -38,7 +38,6 @@ MAX_DELAY_S: Final = 30.0  # a server that wants to be left alone for longer is 
 PIECE_BYTES: Final = 64 * 1024  # of a body; `Limits.send_s` is for each
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 MAX_REASON_CHARACTERS: Final = 500
-MIN_SECRET_CHARACTERS: Final = 8  # shorter ones are placeholders such as "local", which are words as well
 
 
 class Rest:
@@ -204,9 +203,7 @@ class Rest:
 
     def without_key(self, text: str) -> str:
         """Return the server's words, shortened, and without the key, which a server may repeat."""
-        if len(self._api_key) >= MIN_SECRET_CHARACTERS:
-            text = text.replace(self._api_key, "***")
-        return text[:MAX_REASON_CHARACTERS]
+        return without_secret(text, self._api_key)[:MAX_REASON_CHARACTERS]
 
     @contextmanager
     def mapped(self, where: str) -> Iterator[None]:
