@@ -80,7 +80,9 @@ def collect(chunks: AsyncGenerator[Any, None]) -> list[bytes]:
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize(("audio_format", "frame_bytes"), [("pcm_24000", 3840), ("ulaw_8000", 640), ("wav", 8192)])
+@pytest.mark.parametrize(
+    ("audio_format", "frame_bytes"), [("pcm_24000", 3840), ("ulaw_8000", 640), ("wav", 8192), ("opus", 8192)]
+)
 def test_a_whole_buffer_is_cut_into_frames(audio_format: str, frame_bytes: int) -> None:
     data = bytes(range(256)) * 80
     chunks = collect(iterate_audio(data, audio_format))
@@ -96,9 +98,10 @@ def test_pacing_cuts_frames_and_sends_the_rest() -> None:
     assert [len(chunk) for chunk in collect(pace(source(), "pcm_24000"))] == [3840, 3840, 320]
 
 
-def test_a_container_cannot_be_paced() -> None:
+@pytest.mark.parametrize("container", ["wav", "opus"])
+def test_a_container_cannot_be_paced(container: str) -> None:
     async def source() -> AsyncGenerator[bytes, None]:
         yield b""
 
-    with pytest.raises(AudioError, match="needs a raw input_format, got 'wav'"):
-        collect(pace(source(), "wav"))
+    with pytest.raises(AudioError, match="needs a raw input_format, got '" + container):
+        collect(pace(source(), container))

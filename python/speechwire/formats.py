@@ -1,4 +1,4 @@
-"""What the raw audio format names say: rate and size. Containers ("wav") carry their own and answer None.
+"""What the raw audio format names say: rate and size. Containers ("wav", "opus") carry their own and answer None.
 
 These are the names that `speechwire.codec.Transcoder` takes, with the rate written out: "pcm_24000", "ulaw_8000".
 """
