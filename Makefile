@@ -1,5 +1,5 @@
 # `make help` lists the targets. Everything is installed into .venv and target; only the speech programs of the
-# offline engine, and opus-tools for the tests, are system packages.
+# offline engine, and opus-tools and the browser for the tests, are system packages.
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +19,7 @@ comma := ,
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-codec system clean
+.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-codec system browser clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -58,7 +58,7 @@ miri: $(BIN)/cmake  ## the kernels under Miri, which needs a nightly compiler; n
 stub-test: $(VENV)/.dev  ## compare the hand-written stub with the built module
 	$(BIN)/python -m mypy.stubtest speechwire._core
 
-py-test: $(VENV)/.dev system  ## the Python tests
+py-test: $(VENV)/.dev system browser  ## the Python tests
 	$(BIN)/python -m pytest -q
 
 wheel: $(VENV)/.dev  ## build the wheel into target/wheels
@@ -78,6 +78,12 @@ system:  ## install the offline engine's programs and opus-tools from Debian, if
 	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt || { \
 	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); }
+
+browser:  ## install the browser of the tests from Debian (100 MB), if there is none
+	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null \
+	  || command -v google-chrome >/dev/null || { \
+	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends chromium-headless-shell; }
 
 clean:  ## remove what was built
 	rm -rf $(VENV) target rust/core/fuzz/target python/speechwire/_core*.so
