@@ -124,7 +124,7 @@ OUT_OF_RANGE: list[tuple[wire.Product, dict[str, object], str]] = [
     (wire.TTS, {"rewrite_rules": "Date,TimeEs"}, "expected rewrite_rules that are known, got 'TimeEs'"),
     (wire.STT, {"delay_in_frames": 81}, "expected delay_in_frames from 0 to 80, got 81"),
     (wire.STT, {"delay_in_frames": 9.5}, "expected delay_in_frames to be int, got float"),
-    (wire.STT, {"language": "it"}, "unsupported language 'it', expected one of en, fr, de, es, pt"),
+    (wire.STT, {"language": "it"}, "unsupported language 'it', expected one of en, fr, de, es, pt, any"),
     (wire.STT, {"keywords": ["a"]}, "parsing keywords: expected an object with a list of words, got list"),
     (wire.STT, {"keywords": {"words": ["a"] * 501}}, "expected at most 500 words, got 501"),
     (wire.STT, {"keywords": {"words": ["a"], "boost": 7}}, "expected boost from -6 to 6, got 7"),
@@ -175,6 +175,11 @@ def test_the_tag_for_a_pause_is_read_back() -> None:
 )
 def test_messages_as_events(message: str, event: object) -> None:
     assert wire.parse_event(wire.parse_message(message)) == event
+
+
+def test_recognition_may_find_the_language_itself() -> None:
+    assert wire.parse_setup({"json_config": {"language": "any"}}, wire.STT).source_language is None
+    assert wire.parse_setup({"json_config": {"language": "fr"}}, wire.STT).source_language == "fr"
 
 
 @pytest.mark.parametrize("config", [{"target_language": "es", "x": 1}, '{"target_language":"es","x":1}'])

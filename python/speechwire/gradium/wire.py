@@ -32,6 +32,7 @@ from speechwire.events import (
 )
 
 __all__ = [
+    "ANY_LANGUAGE",
     "API_KEY_HEADER",
     "API_SOURCE_HEADER",
     "AUDIO",
@@ -156,6 +157,7 @@ CLOSE_POLICY: Final = 1008
 CLOSE_INTERNAL: Final = 1011
 
 LANGUAGES: Final = ("en", "fr", "de", "es", "pt")
+ANY_LANGUAGE: Final = "any"  # leaves it to recognition to find the language (pipecat's pull request 5444)
 FRAME_MS: Final = 80
 # One catalogue voice for each language (voices page).
 DEFAULT_VOICES: Final = {
@@ -249,7 +251,7 @@ TTS_OPTIONS: Final[Mapping[str, Option]] = {
 }
 # Transcription settings page; `delay_in_tokens` is the older name of `delay_in_frames`.
 STT_OPTIONS: Final[Mapping[str, Option]] = {
-    "language": _LANGUAGE,
+    "language": Option(str, values=(*LANGUAGES, ANY_LANGUAGE)),
     "delay_in_frames": _DELAY,
     "delay_in_tokens": _DELAY,
     "temp": Option(float, 0.0, 1.5, default=0.0),
@@ -661,8 +663,9 @@ class SetupFields:
 
     @property
     def source_language(self) -> str | None:
-        """Language of the speech that comes in."""
-        return None if self.input_format is None else self.options.get("language")
+        """Language of the speech that comes in, None where the client leaves it open."""
+        language = None if self.input_format is None else self.options.get("language")
+        return None if language == ANY_LANGUAGE else language
 
     @property
     def target_language(self) -> str | None:
