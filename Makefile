@@ -11,15 +11,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
-APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt opus-tools
+APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
 PIPECAT := 'pipecat-ai==1.14.0'
 FUZZ_SECONDS ?= 60
+apt_install = { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq \
+	&& $$as_root apt-get install -y -qq --no-install-recommends $(1); }
 comma := ,
 # What Miri is to believe the CPU has.
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-codec system browser clean
+.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-codec system test-programs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -58,7 +60,7 @@ miri: $(BIN)/cmake  ## the kernels under Miri, which needs a nightly compiler; n
 stub-test: $(VENV)/.dev  ## compare the hand-written stub with the built module
 	$(BIN)/python -m mypy.stubtest speechwire._core
 
-py-test: $(VENV)/.dev system browser  ## the Python tests
+py-test: $(VENV)/.dev system test-programs  ## the Python tests
 	$(BIN)/python -m pytest -q
 
 wheel: $(VENV)/.dev  ## build the wheel into target/wheels
@@ -73,17 +75,15 @@ bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at
 bench-codec: $(VENV)/.bench  ## the codec beside other libraries; writes docs/benchmarks.md and its picture
 	$(BIN)/python benches/codec.py --output docs/benchmarks.md
 
-system:  ## install the offline engine's programs and opus-tools from Debian, if they are missing
-	@command -v espeak-ng >/dev/null && command -v opusdec >/dev/null && command -v apertium >/dev/null \
-	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt || { \
-	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); }
+system:  ## install the offline engine's programs from Debian, if they are missing
+	@command -v espeak-ng >/dev/null && command -v apertium >/dev/null \
+	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt \
+	  || $(call apt_install,$(APT_PACKAGES))
 
-browser:  ## install the browser of the tests from Debian (100 MB), if there is none
+test-programs:  ## install what only the tests use from Debian, if it is missing: opus-tools and a browser (100 MB)
+	@command -v opusdec >/dev/null || $(call apt_install,opus-tools)
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null \
-	  || command -v google-chrome >/dev/null || { \
-	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq --no-install-recommends chromium-headless-shell; }
+	  || command -v google-chrome >/dev/null || $(call apt_install,chromium-headless-shell)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) target rust/core/fuzz/target python/speechwire/_core*.so

@@ -39,7 +39,7 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
 )
 
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="no Chromium; `make browser` installs it")
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="no Chromium; `make test-programs` installs it")
 
 
 class Page:
