@@ -17,7 +17,8 @@ from speechwire.gradium import GradiumClient, Limits
 from speechwire.gradium.rest import Rest
 
 KEY = "gsk_0123456789abcdef"
-LIMITS = Limits(connect_s=5.0, idle_s=0.3, send_s=0.3, max_message_bytes=100_000)
+SHORT_S = 0.3
+LIMITS = Limits(connect_s=5.0, idle_s=SHORT_S, send_s=SHORT_S, max_message_bytes=100_000)
 OK = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 
@@ -435,6 +436,23 @@ def test_delete_whose_answer_was_lost_is_done_when_nothing_is_left() -> None:
         fetch_from(saying(answer("503 Busy", ""), answer("404 Not Found", "")), "DELETE")
 
 
+def test_delete_that_was_never_sent_is_not_taken_for_done() -> None:
+    async def main() -> None:
+        async with misbehaving_server(lambda peer: peer.finish()) as nobody:
+            pass
+        async with misbehaving_server(saying(answer("404 Not Found", ""))) as base_url:
+
+            async def somebody_listens_now(_: float) -> None:
+                deleting._base_url = base_url
+
+            deleting = Rest(nobody, dict, LIMITS, use_proxies=False, sleep=somebody_listens_now)
+            with pytest.raises(ServerError) as caught:
+                await deleting.fetch("DELETE", "things/")
+            assert caught.value.code == 404
+
+    run(main())
+
+
 # --- bodies
 
 
@@ -452,9 +470,9 @@ def test_failure_of_the_source_of_a_body_is_its_own() -> None:
 
 def test_time_that_a_source_takes_does_not_count() -> None:
     async def source() -> AsyncIterator[bytes]:
-        for _ in range(3):
-            await asyncio.sleep(0.35)
-            yield b"x"
+        yield b"x"
+        await asyncio.sleep(3 * SHORT_S)
+        yield b"yz"
 
     async def count(peer: Peer) -> None:
         _, body = await peer.read_request()
@@ -489,6 +507,24 @@ def test_connections_are_kept_while_the_client_is_open() -> None:
             for _ in range(2):
                 await client.get("things/")
             assert connections == 3
+
+    run(main())
+
+
+def test_answer_that_was_not_read_gives_its_connection_back() -> None:
+    gone = asyncio.Event()
+
+    async def unread(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send_raw(f"{OK}content-length: 100\r\n\r\n".encode())
+        await peer.drain_bytes()
+        gone.set()
+
+    async def main() -> None:
+        async with misbehaving_server(unread) as base_url, GradiumClient(base_url=base_url, api_key=KEY) as client:
+            async with client.rest.stream("POST", "things/"):
+                pass
+            await gone.wait()
 
     run(main())
 
