@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -19,6 +22,7 @@ from speechwire.server import serve
 from speechwire.server.engines.loopback import LoopbackEngine
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 READY = (
     '{"type":"ready","request_id":"req-1","model_name":"default","sample_rate":48000,"frame_size":3840,'
@@ -26,8 +30,12 @@ READY = (
 )
 
 
-def run(main: Coroutine[Any, Any, T], *, timeout_s: float = 30.0) -> T:
-    """Run `main` in a loop of its own, and fail if it leaves a task or a socket behind."""
+def run(main: Coroutine[Any, Any, T], *, timeout_s: float = 30.0, held_clock: bool = False) -> T:
+    """Run `main` in a loop of its own, and fail if it leaves a task or a socket behind.
+
+    With `held_clock` the loop's time stands still while there is anything to do, and jumps to the next timer when there
+    is not: waiting for minutes takes no time. `timeout_s` is then of that time, and has to be beyond what `main` waits.
+    """
 
     async def guarded() -> T:
         sockets = open_sockets()
@@ -36,7 +44,58 @@ def run(main: Coroutine[Any, Any, T], *, timeout_s: float = 30.0) -> T:
         await assert_nothing_left(sockets)
         return result
 
-    return asyncio.run(guarded())
+    if not held_clock:
+        return asyncio.run(guarded())
+    with asyncio.Runner(loop_factory=HeldClockLoop) as runner:
+        return runner.run(guarded())
+
+
+class HeldClockLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is what its timers say, with real sockets and threads."""
+
+    def __init__(self) -> None:
+        self._held_selector = HeldClockSelector()
+        super().__init__(self._held_selector)
+
+    def time(self) -> float:
+        """Seconds that timers have been waited for."""
+        return self._held_selector.now_s
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Call a function on a thread; meanwhile time is the machine's."""
+        future = super().run_in_executor(executor, func, *args)
+        self._held_selector.num_threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _: asyncio.Future[Any]) -> None:
+        self._held_selector.num_threads -= 1
+
+
+class HeldClockSelector(selectors.DefaultSelector):
+    """Looks for what is ready, and says that the timeout is over if nothing is."""
+
+    GRACE_S = 0.001  # real time for the kernel to pass on what was just written to a socket of this process
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.num_threads = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready; if nothing is, let the time pass at once, unless a thread is at work."""
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        if self.num_threads:
+            started = time.monotonic()
+            ready = super().select(timeout)
+            self.now_s += time.monotonic() - started
+            return ready
+        ready = super().select(self.GRACE_S)
+        if not ready:
+            # The loop takes a timer for due within its clock's resolution.
+            self.now_s += timeout
+        return ready
 
 
 async def assert_nothing_left(sockets: set[str]) -> None:

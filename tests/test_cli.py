@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SAMPLE = EXAMPLES / "train_station.wav"
@@ -79,6 +81,19 @@ def test_serve_stops_cleanly(number: signal.Signals) -> None:
         assert (process.returncode, output, errors) == (0, "", "")
 
 
+def test_serve_keeps_to_its_limits() -> None:
+    limits = ["--base-path", "/v1", "--max-session", "1.5", "--max-requests", "1"]
+    with serving("--engine", "loopback", *limits) as (address, _):
+        url = address.replace("http", "ws", 1) + "/v1/speech/tts"
+        setup = '{"type":"setup","output_format":"pcm"}'
+        with connect(url) as first, connect(url) as second:
+            first.send(setup)
+            assert json.loads(first.recv(10))["type"] == "ready"
+            second.send(setup)
+            assert json.loads(second.recv(10))["message"] == "Concurrency limit exceeded"
+            assert json.loads(first.recv(10))["message"] == "session duration limit exceeded"
+
+
 def test_serve_refuses_an_empty_key() -> None:
     done = speechwire("serve", "--engine", "loopback", "--port", "0", "--api-key", "")
     assert done.returncode == 1
@@ -114,7 +129,16 @@ def test_failures_are_one_line_and_leave_no_file(tmp_path: Path, arguments: list
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["translate"], ["translate", "a", "-o", "b", "--to", "xx"], ["sing"], ["serve", "--port", "70000"]],
+    [
+        [],
+        ["translate"],
+        ["translate", "a", "-o", "b", "--to", "xx"],
+        ["sing"],
+        ["serve", "--port", "70000"],
+        ["serve", "--max-session", "0"],
+        ["serve", "--max-session", "soon"],
+        ["serve", "--max-requests", "0"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert speechwire(*arguments).returncode == 2

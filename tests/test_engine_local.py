@@ -9,13 +9,14 @@ import time
 import wave
 from array import array
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from speechwire.codec import Resampler
-from speechwire.events import Audio, Start, Transcript
-from speechwire.server.engines import Engine, EngineError, EngineSession
+from speechwire.events import Audio, Start, Transcript, VadStep
+from speechwire.server.engines import Engine, EngineError, ListeningSession
 from speechwire.server.engines.local import LocalEngine
 from speechwire.server.engines.program import stream_program
 from speechwire.server.engines.recognize import PocketSphinxRecognizer, build_sentence
@@ -31,18 +32,24 @@ def start(source: str | None = "en", target: str | None = "es") -> Start:
 
 
 class FakeRecognition:
-    """Hears one word per byte, and a sentence wherever the byte is a full stop."""
+    """Hears one letter per byte, words between spaces, and an utterance wherever the byte is a full stop.
+
+    Every word begins after 1 s and ends after 2.
+    """
+
+    silence_s = 0.0
 
     def __init__(self, log: list[str]) -> None:
         self._log = log
         self._words = ""
 
-    def feed(self, pcm: bytes) -> Iterator[str]:
+    def feed(self, pcm: bytes) -> Iterator[list[Transcript]]:
         *sentences, self._words = (self._words + pcm.decode()).split(".")
-        return iter(sentences)
+        return ([Transcript(word, 1.0, 2.0) for word in sentence.split()] for sentence in sentences)
 
-    def flush(self) -> Iterator[str]:
-        return iter([self._words] if self._words else [])
+    def flush(self) -> Iterator[list[Transcript]]:
+        words, self._words = self._words, ""
+        return iter([[Transcript(word, 1.0, 2.0) for word in words.split()]] if words else [])
 
     def close(self) -> None:
         self._log.append("recognition closed")
@@ -96,8 +103,8 @@ class FakeSynthesizer:
     def check_language(self, language: str) -> None:
         self._log.append(f"speak {language}?")
 
-    def synthesize(self, text: str, language: str) -> Iterator[bytes]:
-        self._log.append(f"speak {text}")
+    def synthesize(self, text: str, language: str, *, speed: float = 1.0) -> Iterator[bytes]:
+        self._log.append(f"speak {text}" if speed == 1.0 else f"speak {text} at {speed:g}")
         for letter in text.replace("?", ""):
             yield letter.encode() * 2
 
@@ -116,20 +123,20 @@ def test_engine_is_blocking_and_checks_all_parts() -> None:
 
 
 def test_session_has_the_rates_of_its_parts() -> None:
-    session: EngineSession = fake_engine()[0].open(start(), 48000)
+    session: ListeningSession = fake_engine()[0].listen(start(), 48000)
     assert (session.input_sample_rate, session.output_sample_rate) == (16000, 1000)
 
 
 def test_open_asks_every_part_before_it_begins() -> None:
     engine, log = fake_engine()
-    engine.open(start(), 24000)
+    engine.listen(start(), 24000)
     assert log == ["hear en?", "translate en-es?", "speak es?", "hear en"]
 
 
 def test_open_begins_nothing_that_cannot_be_served() -> None:
     engine, log = fake_engine()
     with pytest.raises(EngineError, match="cannot hear xx"):
-        engine.open(start("xx"), 24000)
+        engine.listen(start("xx"), 24000)
     assert log == ["hear xx?"]
 
 
@@ -142,7 +149,7 @@ def piece(audio: bytes) -> Audio:
 
 def test_each_utterance_gives_its_transcript_and_then_its_audio() -> None:
     engine, _ = fake_engine()
-    session = engine.open(start(), 24000)
+    session = engine.listen(start(), 24000)
     assert list(session.feed(b"ab")) == []
     assert list(session.feed(b"c.de.f")) == [
         Transcript("ABC", 0.0, 0.003),
@@ -156,14 +163,14 @@ def test_each_utterance_gives_its_transcript_and_then_its_audio() -> None:
 
 
 def test_audio_comes_in_whole_pieces_of_80_ms_and_one_of_silence() -> None:
-    session = fake_engine()[0].open(start(), 24000)
+    session = fake_engine()[0].listen(start(), 24000)
     pieces = [item for item in session.feed(b"a" * 200 + b".") if isinstance(item, Audio)]
     assert pieces == [Audio(b"A" * 160), Audio(b"A" * 160), piece(b"A" * 80), SILENT_PIECE]
 
 
 def test_each_utterance_is_worked_on_only_when_pulled() -> None:
     engine, log = fake_engine()
-    session = engine.open(start(), 24000)
+    session = engine.listen(start(), 24000)
     log.clear()
     items = session.feed(b"a.b.")
     assert log == []
@@ -174,23 +181,69 @@ def test_each_utterance_is_worked_on_only_when_pulled() -> None:
 @pytest.mark.parametrize("target", [None, "en"])
 def test_same_language_is_spoken_again_without_translation(target: str | None) -> None:
     engine, log = fake_engine()
-    session = engine.open(start(None, target), 24000)
+    session = engine.listen(start(None, target), 24000)
     assert list(session.feed(b"ab.")) == [Transcript("ab", 0.0, 0.002), piece(b"aabb"), SILENT_PIECE]
     assert not any(line.startswith("translate") for line in log)
 
 
 def test_utterance_without_words_or_sound_yields_nothing() -> None:
-    session = fake_engine()[0].open(start(), 24000)
+    session = fake_engine()[0].listen(start(), 24000)
     assert list(session.feed(b".?.")) == []
     assert list(session.flush()) == []
 
 
 def test_close_closes_the_recognition() -> None:
     engine, log = fake_engine()
-    session = engine.open(start(), 24000)
+    session = engine.listen(start(), 24000)
     next(session.feed(b"ab."))
     session.close()
     assert log[-1] == "recognition closed"
+
+
+def test_recognition_gives_words_and_steps_in_the_order_of_the_stream() -> None:
+    engine, _ = fake_engine()
+    session = engine.listen(Start("pcm_16000", None, "en"), 24000)
+    first = list(session.feed(b"ab cd." + b"e" * 2553))
+    assert first == [Transcript("ab", 1.0, 2.0), Transcript("cd", 1.0, 2.0)]
+    (step, word) = session.feed(b"e" * 3 + b".")
+    assert isinstance(step, VadStep)
+    assert (step.step_idx, step.total_duration_s) == (0, 0.08)
+    assert isinstance(word, Transcript)
+    assert len(word.text) == 2556
+    assert list(session.feed(b"f g")) == []
+    assert [item.text for item in session.flush() if isinstance(item, Transcript)] == ["f", "g"]
+    assert list(session.flush()) == []
+
+
+def test_recognition_with_a_target_language_translates() -> None:
+    engine, log = fake_engine()
+    session = engine.listen(Start("pcm_16000", None, "en", "es"), 24000)
+    assert list(session.feed(b"ab cd.")) == [Transcript("AB", 1.0, 1.5), Transcript("CD", 1.5, 2.0)]
+    assert "translate en-es?" in log
+    assert "speak es?" not in log
+
+
+def test_synthesis_speaks_each_sentence_with_its_words_before_their_audio() -> None:
+    engine, log = fake_engine()
+    session = engine.speak(Start(None, "pcm_24000", target_language="es", speed=1.5), 24000)
+    assert session.output_sample_rate == 1000
+    assert list(session.speak("aa")) == []
+    letters = "a" * 100 + " " + "b" * 100
+    items = list(session.speak(letters + ". c"))
+    assert log == ["speak es?", f"speak aa {letters}. at 1.5"]
+    # 205 samples from the first to the last, shared out to 2, 100 and 100 letters.
+    assert [type(item) for item in items] == [Transcript, Transcript, Audio, Transcript, Audio, Audio, Audio]
+    words = [item for item in items if isinstance(item, Transcript)]
+    assert [word.text for word in words] == ["aa", "a" * 100, "b" * 100 + "."]
+    assert [word.start_s for word in words] == pytest.approx([0.0, 0.002, 0.103], abs=0.001)
+    pause = list(session.pause(0.1))
+    assert pause[0] == Transcript("c", 0.32, 0.321)
+    assert [len(item.audio) for item in pause[1:] if isinstance(item, Audio)] == [160, 160, 160, 40]
+    # The pause ended within a piece; what follows ends with one.
+    last = list(session.speak("d."))
+    assert last[0] == Transcript("d.", 0.58, 0.582)
+    assert sum(len(item.audio) for item in last[1:] if isinstance(item, Audio)) // 2 == 640 + 80 - 580
+    assert list(session.flush()) == []
 
 
 class Processes:
@@ -337,7 +390,7 @@ def engine() -> LocalEngine:
 
 
 def translate(engine: LocalEngine, pcm: bytes, target: str | None, chunk_bytes: int = 2560) -> tuple[str, bytes]:
-    session = engine.open(start("en", target), 24000)
+    session = engine.listen(start("en", target), 24000)
     try:
         items = [
             item
@@ -355,6 +408,7 @@ def translate(engine: LocalEngine, pcm: bytes, target: str | None, chunk_bytes: 
             assert item.stop_s is not None
             stop_s = item.stop_s
         else:
+            assert isinstance(item, Audio)
             num_samples += len(item.audio) // 2
     if items:
         # Behind the last word stands the rest of its piece, and one of silence.
@@ -365,12 +419,12 @@ def translate(engine: LocalEngine, pcm: bytes, target: str | None, chunk_bytes: 
 
 def recognize(recognizer: PocketSphinxRecognizer, pcm: bytes, chunk_bytes: int) -> list[str]:
     recognition = recognizer.open("en")
-    sentences: list[str] = []
+    utterances: list[list[Transcript]] = []
     for offset in range(0, len(pcm), chunk_bytes):
-        sentences += recognition.feed(pcm[offset : offset + chunk_bytes])
-    sentences += recognition.flush()
+        utterances += recognition.feed(pcm[offset : offset + chunk_bytes])
+    utterances += recognition.flush()
     recognition.close()
-    return sentences
+    return [" ".join(word.text for word in words) for words in utterances]
 
 
 SENTENCES = [
@@ -411,6 +465,62 @@ def test_pooled_decoder_remembers_nothing_of_the_last_stream(speech: bytes, reco
     first.close()
     assert recognize(recognizer, speech, 2560) == recognised
     assert recognize(recognizer, speech, 2560) == recognised
+
+
+def hear(engine: LocalEngine, chunks: list[bytes]) -> list[Transcript | VadStep]:
+    session = engine.listen(Start("pcm_16000", None, "en"), 24000)
+    items = [item for chunk in chunks for item in session.feed(chunk)]
+    items += session.flush()
+    session.close()
+    return [item for item in items if not isinstance(item, Audio)]
+
+
+def test_words_have_their_times_in_the_stream(engine: LocalEngine, speech: bytes, recognised: list[str]) -> None:
+    items = hear(engine, [speech])
+    words = [item for item in items if isinstance(item, Transcript)]
+    assert " ".join(word.text for word in words) == " ".join(recognised)
+    spans = [(word.start_s, word.stop_s or 0.0) for word in words]
+    assert all(start < stop for start, stop in spans)
+    assert all(stop <= start for (_, stop), (start, _) in pairwise(spans))
+    # Where the sample has sound: four sentences with silence of more than half a second between them.
+    starts = [words[0].start_s] + [b.start_s for a, b in pairwise(words) if b.start_s - (a.stop_s or 0.0) > 0.3]
+    assert starts == pytest.approx([0.22, 1.93, 4.42, 7.5], abs=0.15)
+    stops = [a.stop_s for a, b in pairwise(words) if b.start_s - (a.stop_s or 0.0) > 0.3] + [words[-1].stop_s]
+    assert stops == pytest.approx([1.0, 3.5, 6.3, 9.4], abs=0.2)
+
+
+def test_steps_tell_speech_from_silence(engine: LocalEngine, speech: bytes) -> None:
+    items = hear(engine, [speech + bytes(3 * 32000)])
+    steps = [item for item in items if isinstance(item, VadStep)]
+    assert [step.step_idx for step in steps] == list(range((len(speech) + 96000) // 2560))
+    likelihoods = [step.vad[2].probability for step in steps]
+    assert max(likelihoods[int(5.0 / 0.08) : int(6.0 / 0.08)]) < 0.5  # in the middle of the third sentence
+    assert likelihoods[int(4.2 / 0.08)] > 0.5  # before it
+    assert likelihoods[-1] > 0.99
+
+
+@pytest.mark.parametrize("chunk_bytes", [638, 25600])
+def test_any_cut_of_the_speech_gives_the_same_words_and_steps(
+    engine: LocalEngine, speech: bytes, chunk_bytes: int
+) -> None:
+    chunks = [speech[offset : offset + chunk_bytes] for offset in range(0, len(speech), chunk_bytes)]
+    assert hear(engine, chunks) == hear(engine, [speech])
+
+
+def test_a_flush_in_mid_stream_brings_the_words_and_keeps_the_times(engine: LocalEngine, speech: bytes) -> None:
+    session = engine.listen(Start("pcm_16000", None, "en"), 24000)
+    whole = [item for item in hear(engine, [speech]) if isinstance(item, Transcript)]
+    # Right behind the first sentence, 7 ms into a frame of the detector.
+    cut = 2 * int(1.107 * 16000)
+    first = [item for item in session.feed(speech[:cut]) if isinstance(item, Transcript)]
+    assert first == []
+    first = [item for item in session.flush() if isinstance(item, Transcript)]
+    assert [word.text for word in first] == ["Good", "morning."]
+    rest = [item for item in session.feed(speech[cut:]) if isinstance(item, Transcript)]
+    rest += [item for item in session.flush() if isinstance(item, Transcript)]
+    session.close()
+    assert [word.text for word in rest] == [word.text for word in whole[2:]]
+    assert [word.start_s for word in rest] == pytest.approx([word.start_s for word in whole[2:]], abs=0.05)
 
 
 def test_two_streams_at_once_do_not_mix(speech: bytes, recognised: list[str]) -> None:
@@ -503,7 +613,7 @@ def test_silence_yields_nothing(engine: LocalEngine, silence: bytes) -> None:
 
 
 def test_cancel_in_mid_utterance_leaves_no_process(engine: LocalEngine, speech: bytes, processes: Processes) -> None:
-    session = engine.open(start(), 24000)
+    session = engine.listen(start(), 24000)
     items = session.feed(speech)
     assert isinstance(next(items), Transcript)
     assert isinstance(next(items), Audio)
@@ -525,6 +635,37 @@ def test_translation_that_takes_too_long_leaves_no_process(processes: Processes)
     processes.assert_none_left()
 
 
+def test_words_are_spoken_where_they_are_said_to_be(engine: LocalEngine) -> None:
+    session = engine.speak(Start(None, "pcm_24000", target_language="en"), 24000)
+    items = [*session.speak("Where is the train station? I do"), *session.speak("not know"), *session.flush()]
+    session.close()
+    words = [item for item in items if isinstance(item, Transcript)]
+    assert [word.text for word in words] == ["Where", "is", "the", "train", "station?", "I", "do", "not", "know"]
+    num_samples = 0
+    for item in items:
+        if isinstance(item, Transcript):
+            assert num_samples / 22050 <= item.start_s + 1e-6
+        elif isinstance(item, Audio):
+            num_samples += len(item.audio) // 2
+    samples = array("h", b"".join(item.audio for item in items if isinstance(item, Audio)))
+    for a, b in pairwise(words):
+        if a.text == "station?":
+            assert a.stop_s is not None
+            between = samples[int(a.stop_s * 22050) : int(b.start_s * 22050)]
+            assert between
+            assert max(map(abs, between)) <= 300
+    assert words[-1].stop_s is not None
+    assert words[-1].stop_s * 22050 <= num_samples
+
+
+def test_speed_changes_how_long_it_takes() -> None:
+    lengths = [
+        len(b"".join(EspeakSynthesizer().synthesize("I want to buy a ticket for tomorrow.", "en", speed=speed)))
+        for speed in (0.5, 1.0, 2.0)
+    ]
+    assert lengths[0] > 1.5 * lengths[1] > 2.0 * lengths[2]
+
+
 @pytest.mark.parametrize("language", ["en", "es", "fr", "de", "pt"])
 def test_every_voice_speaks(language: str) -> None:
     pcm = b"".join(EspeakSynthesizer().synthesize("Radio 1 2 3.", language))
@@ -544,7 +685,7 @@ def test_text_cannot_become_an_option() -> None:
 ])  # fmt: skip
 def test_unknown_languages_are_refused(engine: LocalEngine, source: str, target: str, error: str) -> None:
     with pytest.raises(EngineError, match=error):
-        engine.open(start(source, target), 24000)
+        engine.listen(start(source, target), 24000)
 
 
 def test_unknown_voice_is_refused() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechwire.events import Audio, Start, Transcript
-from speechwire.server.engines import Engine, EngineSession
+from speechwire.events import Audio, Start, Transcript, VadStep
+from speechwire.server.engines import Engine, ListeningSession
 from speechwire.server.engines.loopback import LoopbackEngine
 
 START = Start("pcm_24000", "pcm_24000", "en", "es")
@@ -26,7 +26,7 @@ def tone(duration_ms: int, amplitude: int, sample_rate: int = SAMPLE_RATE) -> by
 
 
 def loop(chunks: Sequence[bytes], sample_rate: int = SAMPLE_RATE) -> tuple[bytes, list[Transcript]]:
-    session: EngineSession = LoopbackEngine().open(START, sample_rate)
+    session: ListeningSession = LoopbackEngine().listen(START, sample_rate)
     items = [item for chunk in chunks for item in session.feed(chunk)]
     items += session.flush()
     session.close()
@@ -42,12 +42,12 @@ def test_loopback_is_a_non_blocking_engine_that_needs_nothing() -> None:
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 24000, 44100, 48000])
 def test_both_sample_rates_are_the_one_asked_for(sample_rate: int) -> None:
-    session = LoopbackEngine().open(START, sample_rate)
+    session = LoopbackEngine().listen(START, sample_rate)
     assert (session.input_sample_rate, session.output_sample_rate) == (sample_rate, sample_rate)
 
 
 def test_audio_returns_bit_exact_and_at_once() -> None:
-    session = LoopbackEngine().open(START, SAMPLE_RATE)
+    session = LoopbackEngine().listen(START, SAMPLE_RATE)
     for chunk in (tone(80, 9000), b"\x01\x02", bytes(3840), tone(7, 32767)):
         returned = [item.audio for item in session.feed(chunk) if isinstance(item, Audio)]
         assert returned == [chunk]
@@ -55,7 +55,7 @@ def test_audio_returns_bit_exact_and_at_once() -> None:
 
 
 def test_feed_counts_audio_that_the_caller_does_not_pull() -> None:
-    session = LoopbackEngine().open(START, SAMPLE_RATE)
+    session = LoopbackEngine().listen(START, SAMPLE_RATE)
     session.feed(tone(1000, 9000))
     assert list(session.flush()) == [Transcript("segment 1", 0.0, 1.0)]
 
@@ -97,7 +97,7 @@ def test_negative_peaks_count_as_positive_ones_do() -> None:
 
 
 def test_transcript_comes_with_the_audio_that_ends_its_segment() -> None:
-    session = LoopbackEngine().open(START, SAMPLE_RATE)
+    session = LoopbackEngine().listen(START, SAMPLE_RATE)
     assert [type(item) for item in session.feed(tone(400, 9000))] == [Audio]
     assert [type(item) for item in session.feed(tone(280, 0))] == [Audio]
     assert [type(item) for item in session.feed(tone(20, 0))] == [Transcript, Audio]
@@ -131,7 +131,7 @@ def test_single_samples_give_the_same_answer() -> None:
 
 def test_feed_is_cheap_enough_for_the_event_loop() -> None:
     chunk = tone(80, 9000, 48000)
-    session = LoopbackEngine().open(START, 48000)
+    session = LoopbackEngine().listen(START, 48000)
     best_s = math.inf
     for _ in range(10):
         started = time.perf_counter()
@@ -140,3 +140,76 @@ def test_feed_is_cheap_enough_for_the_event_loop() -> None:
                 pass
         best_s = min(best_s, (time.perf_counter() - started) / 100)
     assert best_s < 100e-6
+
+
+def recognise(chunks: Sequence[bytes], sample_rate: int = SAMPLE_RATE) -> list[Transcript | VadStep]:
+    session = LoopbackEngine().listen(Start("pcm_24000", None), sample_rate)
+    items = [item for chunk in chunks for item in session.feed(chunk)]
+    items += session.flush()
+    assert not any(isinstance(item, Audio) for item in items)
+    return [item for item in items if not isinstance(item, Audio)]
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 24000, 44100, 48000])
+def test_recognition_gives_segments_and_a_step_for_each_80_ms(sample_rate: int) -> None:
+    pcm = tone(240, 0, sample_rate) + tone(800, 9000, sample_rate) + tone(960, 0, sample_rate)
+    items = recognise([pcm], sample_rate)
+    steps = [item for item in items if isinstance(item, VadStep)]
+    assert [item for item in items if isinstance(item, Transcript)] == [Transcript("segment 1", 0.24, 1.04)]
+    assert [step.step_idx for step in steps] == list(range(25))
+    assert [step.total_duration_s for step in steps] == pytest.approx([0.08 * n for n in range(1, 26)])
+    likelihoods = [step.vad[2].probability for step in steps]
+    assert likelihoods[:3] == sorted(likelihoods[:3])
+    assert likelihoods[4:13] == [0.0] * 9
+    assert likelihoods[13:] == sorted(likelihoods[13:])
+    assert likelihoods[-1] > 0.8
+
+
+@settings(deadline=None, max_examples=30)
+@given(cuts=st.lists(st.integers(0, 40000), max_size=12))
+def test_any_cut_of_the_input_gives_the_same_steps(cuts: list[int]) -> None:
+    pcm = tone(313, 9000) + tone(540, 0) + tone(77, 9000)
+    edges = [0, *sorted(2 * cut for cut in cuts if 2 * cut < len(pcm)), len(pcm)]
+    assert recognise([pcm[start:stop] for start, stop in pairwise(edges)]) == recognise([pcm])
+
+
+def say(*texts: str, voice_id: str | None = "v", speed: float = 1.0, sample_rate: int = 8000) -> list[object]:
+    session = LoopbackEngine().speak(Start(None, "pcm_8000", voice_id=voice_id, speed=speed), sample_rate)
+    items = [item for text in texts for item in session.speak(text)]
+    items += session.flush()
+    session.close()
+    return list(items)
+
+
+def test_a_word_is_a_tone_of_a_length_for_its_letters() -> None:
+    word, audio = say("four")
+    assert word == Transcript("four", 0.0, 0.16)
+    assert isinstance(audio, Audio)
+    assert len(audio.audio) == 3 * 1280  # and a pause to the end of a frame, never none
+    samples = array("h", audio.audio)
+    assert 8000 < max(samples[: 160 * 8]) <= 9000
+    assert not any(samples[160 * 8 :])
+
+
+def test_the_same_text_sounds_the_same_and_another_voice_word_or_speed_does_not() -> None:
+    assert say("Good morning.") == say("Good", "morning.")
+    different = [say("ab"), say("ac"), say("ab", voice_id="w"), say("ab", voice_id=None), say("ab", speed=0.5)]
+    audio = {items[1].audio for items in different if isinstance(items[1], Audio)}
+    assert len(audio) == 5
+
+
+def test_a_sentence_is_spoken_as_soon_as_it_is_complete() -> None:
+    session = LoopbackEngine().speak(Start(None, "pcm_8000"), 8000)
+    assert list(session.speak("Good")) == []
+    assert [item.text for item in session.speak("day. And") if isinstance(item, Transcript)] == ["Good", "day."]
+    pause = list(session.pause(0.5))
+    assert isinstance(pause[0], Transcript)
+    assert pause[0].text == "And"
+    assert pause[-1] == Audio(bytes(8000))
+    assert list(session.flush()) == []
+
+
+def test_endless_words_have_an_end() -> None:
+    audio = say("x" * 100_000)[1]
+    assert isinstance(audio, Audio)
+    assert len(audio.audio) <= 2 * 8 * 2080

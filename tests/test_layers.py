@@ -52,24 +52,35 @@ ALLOWED: dict[str, set[str]] = {
         "gradium.client", "gradium.multiplex", "gradium.pronunciations", "gradium.results", "gradium.speech",
         "gradium.stream", "gradium.tokens", "gradium.usages", "gradium.voices", "gradium.wire", "transport",
     },
-    "server.__init__": {"server.app"},
+    "server.__init__": {"server.app", "server.limits"},
     "server.account": set(),
     "server.app": {
-        "server.account", "server.dialects.gradium", "server.engines", "server.rest", "server.session", "+starlette",
-        "+uvicorn",
+        "server.account", "server.dialects.gradium", "server.engines", "server.limits", "server.rest",
+        "server.session", "server.websocket", "+starlette", "+uvicorn",
     },
+    "server.inbox": {"events"},
+    "server.limits": set(),
+    "server.request": {"codec", "events", "formats", "server.engines"},
     "server.rest": {"server.account", "server.dialects.gradium_rest", "+starlette"},
-    "server.session": {"codec", "errors", "events", "formats", "server.engines", "+starlette"},
+    "server.session": {"errors", "events", "server.engines", "server.inbox", "server.limits", "server.request"},
+    "server.websocket": {"server.session", "+starlette"},
     "server.dialects.__init__": set(),
     "server.dialects.gradium": {"gradium.protocol", "gradium.wire"},
-    "server.dialects.gradium_rest": {"gradium.rest_wire", "gradium.wire", "server.account", "server.voices"},
+    "server.dialects.gradium_rest": {
+        "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium", "server.voices",
+    },
     "server.engines.__init__": {"errors", "events"},
-    "server.engines.loopback": {"events", "server.engines"},
+    "server.engines.activity": {"events"},
+    "server.engines.loopback": {
+        "events", "server.engines", "server.engines.activity", "server.engines.sentences",
+    },
     "server.engines.local": {
-        "events", "server.engines", "server.engines.recognize", "server.engines.synthesize", "server.engines.translate",
+        "events", "server.engines", "server.engines.activity", "server.engines.recognize", "server.engines.sentences",
+        "server.engines.synthesize", "server.engines.translate",
     },
     "server.engines.program": {"server.engines"},
-    "server.engines.recognize": {"server.engines", "+pocketsphinx"},
+    "server.engines.recognize": {"events", "server.engines", "+pocketsphinx"},
+    "server.engines.sentences": {"events"},
     "server.engines.synthesize": {"codec", "server.engines", "server.engines.program", "server.voices"},
     "server.engines.translate": {"server.engines", "server.engines.program"},
     "server.voices": set(),
@@ -88,7 +99,9 @@ WITHOUT_IO = (
     "server.dialects.gradium_rest",
 )
 IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threading", "time", "uuid"}
-AWAITING_SERVER_MODULES = {"server.app", "server.rest", "server.session"}
+AWAITING_SERVER_MODULES = {
+    "server.app", "server.inbox", "server.limits", "server.rest", "server.session", "server.websocket",
+}  # fmt: skip
 
 
 def module_name(path: Path) -> str:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import soxr
-from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -24,8 +23,10 @@ from speechwire.events import Audio, Start, Transcript
 from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.protocol import ServerProtocol
 from speechwire.server import serve
+from speechwire.server.engines import EngineError, SpeakingSession
 from speechwire.server.engines.loopback import LoopbackEngine
-from speechwire.server.session import Session
+from speechwire.server.limits import Places
+from speechwire.server.session import Disconnected, Session
 
 RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 
@@ -285,8 +286,8 @@ def test_a_pulled_request_may_have_a_name() -> None:
     assert run(main()) == bytes(3840)
 
 
-class QuickSocket:
-    """A WebSocket whose client sends one long message and takes every answer at once."""
+class QuickConnection:
+    """A client that sends one long message and takes every answer at once."""
 
     def __init__(self, messages: list[str]) -> None:
         self._messages = messages
@@ -295,33 +296,44 @@ class QuickSocket:
     async def accept(self) -> None:
         """Nothing to shake."""
 
-    async def receive(self) -> dict[str, str]:
+    async def recv(self) -> str:
         if not self._messages:
-            return {"type": "websocket.disconnect"}
-        return {"type": "websocket.receive", "text": self._messages.pop(0)}
+            await asyncio.sleep(0.05)
+            raise Disconnected
+        return self._messages.pop(0)
 
-    async def send(self, message: dict[str, str]) -> None:
-        self.sent.append(message["text"])
+    async def send(self, message: str) -> None:
+        self.sent.append(message)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Nothing to close."""
 
 
 def test_the_loop_gets_its_turns_within_a_long_message() -> None:
     audio = base64.b64encode(bytes(1 << 20)).decode()
-    socket = QuickSocket([SETUP, f'{{"type":"audio","audio":"{audio}"}}'])
+    connection = QuickConnection([SETUP, f'{{"type":"audio","audio":"{audio}"}}'])
     most_between_turns = 0
 
     async def main() -> None:
         nonlocal most_between_turns
         with ThreadPoolExecutor(1) as workers:
-            session = Session(cast(WebSocket, socket), ServerProtocol(wire.S2S), LoopbackEngine(), workers)
+            session = Session(
+                connection,
+                ServerProtocol(wire.S2S),
+                LoopbackEngine(),
+                workers,
+                places=Places(None),
+                max_session_s=None,
+            )
             task = asyncio.create_task(session.run())
             while not task.done():
-                before = len(socket.sent)
+                before = len(connection.sent)
                 await asyncio.sleep(0)
-                most_between_turns = max(most_between_turns, len(socket.sent) - before)
+                most_between_turns = max(most_between_turns, len(connection.sent) - before)
             await task
 
     run(main())
-    assert len(socket.sent) > 250
+    assert len(connection.sent) > 250
     assert most_between_turns < 10
 
 
@@ -357,8 +369,11 @@ class StuckEngine:
     def check(self) -> None:
         """Nothing is needed."""
 
-    def open(self, start: Start, output_sample_rate: int) -> StuckSession:
+    def listen(self, start: Start, sample_rate: int) -> StuckSession:
         return StuckSession(self.closed, answers=self._answers)
+
+    def speak(self, start: Start, sample_rate: int) -> SpeakingSession:
+        raise EngineError("expected audio, got text")
 
 
 def test_stopping_waits_for_an_engine_and_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -82,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--api-key", action="append", default=[], metavar="KEY", help="key to let in, repeatable; default: all"
     )
+    serve.add_argument(
+        "--base-path", default="/api", help='what stands before every route, may be ""; default: %(default)s'
+    )
+    serve.add_argument(
+        "--max-session", type=_seconds, default=300.0, metavar="SECONDS", help="longest request; default: %(default)g"
+    )
+    serve.add_argument(
+        "--max-requests", type=_count, metavar="N", help="requests that run at once; default: any number"
+    )
     serve.set_defaults(command=_serve)
     return parser
 
@@ -89,6 +99,22 @@ def _parser() -> argparse.ArgumentParser:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"expected a port from 0 to {MAX_PORT}, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 up, got {text!r}")
     return int(text)
 
 
@@ -176,8 +202,16 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     serve = _import_serve()
-    engine = _engine(arguments.engine)
-    async with serve(engine, host=arguments.host, port=arguments.port, api_keys=arguments.api_key) as address:
+    from speechwire.server import ServerLimits
+
+    async with serve(
+        _engine(arguments.engine),
+        host=arguments.host,
+        port=arguments.port,
+        api_keys=arguments.api_key,
+        base_path=arguments.base_path,
+        limits=ServerLimits(max_session_s=arguments.max_session, max_requests=arguments.max_requests),
+    ) as address:
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()
         await stop.wait()

@@ -36,6 +36,8 @@ __all__ = [
     "API_KEY_HEADER",
     "API_SOURCE_HEADER",
     "AUDIO",
+    "AUTHORIZATION_HEADER",
+    "AUTHORIZATION_SCHEME",
     "BAD_CREDENTIALS",
     "BASE_URL",
     "BREAK_SECONDS",
@@ -81,6 +83,7 @@ __all__ = [
     "STT",
     "STT_OPTIONS",
     "STT_ROUTE",
+    "STT_ROUTE_ALIAS",
     "TEXT",
     "TOKEN_PARAMETER",
     "TOO_MANY_SESSIONS",
@@ -132,9 +135,13 @@ __all__ = [
 BASE_URL: Final = "https://api.gradium.ai/api/"
 TTS_ROUTE: Final = "speech/tts"
 STT_ROUTE: Final = "speech/asr"
+STT_ROUTE_ALIAS: Final = "speech/stt"  # what the JavaScript and Go clients call
 S2S_ROUTE: Final = "speech/s2s"
 API_KEY_HEADER: Final = "x-api-key"
 API_SOURCE_HEADER: Final = "x-api-source"
+# What clients of self-hosted servers send in place of the key's own header (published SDK, examples).
+AUTHORIZATION_HEADER: Final = "authorization"
+AUTHORIZATION_SCHEME: Final = "Api-Key"
 TOKEN_PARAMETER: Final = "token"  # noqa: S105 - the name of a query parameter, not a secret
 
 # Message types (WebSocket lifecycle page).

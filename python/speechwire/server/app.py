@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -21,7 +21,9 @@ from speechwire.server import rest
 from speechwire.server.account import Account
 from speechwire.server.dialects import gradium
 from speechwire.server.engines import Engine
-from speechwire.server.session import Session
+from speechwire.server.limits import DEFAULT_LIMITS, Places, ServerLimits
+from speechwire.server.session import Connection, DialectProtocol, Session
+from speechwire.server.websocket import WebSocketConnection
 
 __all__ = ["create_app", "serve"]
 
@@ -35,40 +37,61 @@ ENGINE_S: Final = 30
 NUM_WORKERS: Final = 16
 
 
-def create_app(engine: Engine, *, api_keys: Sequence[str] = (), account: Account | None = None) -> Starlette:
+def create_app(
+    engine: Engine,
+    *,
+    api_keys: Sequence[str] = (),
+    account: Account | None = None,
+    base_path: str = gradium.BASE_PATH,
+    limits: ServerLimits = DEFAULT_LIMITS,
+) -> Starlette:
     """Build the ASGI application.
 
     Args:
         engine: Answers every request; its `check` is called here.
         api_keys: Keys that are let in; with none given, everybody is.
         account: What the REST routes work on; a new one unless given.
+        base_path: What stands before every route, such as "/api"; may be "".
+        limits: How much the server takes on.
 
     uvicorn logs the address of every connection at INFO, with the `?token=` that browsers put there; `serve` keeps it
     from that, other ways to run the application have to.
 
     Raises:
         EngineError: A part of the engine is not installed.
-        ValueError: A key is empty.
+        ValueError: A key is empty, or a base path does not begin with "/".
     """
     if not all(api_keys):
         raise ValueError(f"expected keys of at least 1 character, got an empty one among {len(api_keys)}")
+    base_path = base_path.rstrip("/")
+    if base_path and not base_path.startswith("/"):
+        raise ValueError(f"expected a base path that begins with '/', got {base_path!r}")
     engine.check()
+    places = Places(limits.max_requests)
     workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="speechwire-engine")
     accepted_keys = [key.encode() for key in api_keys]
     account = account or Account()
     sessions: set[asyncio.Task[None]] = set()
 
-    async def serve_gradium(websocket: WebSocket) -> None:
-        token = gradium.token(websocket.headers, websocket.query_params)
-        key = gradium.credential(websocket.headers, websocket.query_params)
-        # A token is used up by being shown, also where everybody is let in.
-        redeemed = token is not None and account.tokens.redeem(token)
-        protocol = gradium.open_protocol(key, accepted=redeemed or _is_accepted(key, accepted_keys))
+    async def serve_connection(connection: Connection, protocol: DialectProtocol) -> None:
         task = asyncio.current_task()
         assert task is not None
         sessions.add(task)
         task.add_done_callback(sessions.discard)
-        await Session(websocket, protocol, engine, workers).run()
+        session = Session(connection, protocol, engine, workers, places=places, max_session_s=limits.max_session_s)
+        await session.run()
+
+    def serve_websocket(product: gradium.Product) -> Callable[[WebSocket], Awaitable[None]]:
+        async def serve_gradium(websocket: WebSocket) -> None:
+            token = gradium.token(websocket.headers, websocket.query_params)
+            key = gradium.credential(websocket.headers, websocket.query_params)
+            # A token is used up by being shown, also where everybody is let in.
+            redeemed = token is not None and account.tokens.redeem(token)
+            accepted = redeemed or _is_accepted(key, accepted_keys)
+            protocol = gradium.open_protocol(product, key, accepted=accepted)
+            await serve_connection(WebSocketConnection(websocket), protocol)
+
+        return serve_gradium
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -78,11 +101,11 @@ def create_app(engine: Engine, *, api_keys: Sequence[str] = (), account: Account
             await asyncio.wait(sessions, timeout=ENGINE_S)
         workers.shutdown(wait=False, cancel_futures=True)
 
-    routes = [WebSocketRoute(path, serve_gradium) for path in gradium.PATHS]
+    routes = [WebSocketRoute(path, serve_websocket(product)) for path, product in gradium.paths(base_path)]
     return Starlette(
         routes=[
             *routes,
-            *rest.routes(account, lambda key: _is_accepted(key, accepted_keys)),
+            *rest.routes(account, lambda key: _is_accepted(key, accepted_keys), base_path),
             WebSocketRoute("/{path:path}", _refuse_path),
         ],
         exception_handlers={HTTPException: rest.refuse},
@@ -98,6 +121,8 @@ async def serve(
     port: int = 0,
     api_keys: Sequence[str] = (),
     account: Account | None = None,
+    base_path: str = gradium.BASE_PATH,
+    limits: ServerLimits = DEFAULT_LIMITS,
 ) -> AsyncIterator[str]:
     """Run the server in this event loop while the block lasts; yields its address, such as "http://127.0.0.1:40000".
 
@@ -107,12 +132,15 @@ async def serve(
         port: 0 picks a free one.
         api_keys: As for `create_app`.
         account: As for `create_app`.
+        base_path: As for `create_app`.
+        limits: As for `create_app`.
 
     Raises:
         EngineError: A part of the engine is not installed.
+        ValueError: As for `create_app`.
         OSError: The address cannot be bound.
     """
-    app = create_app(engine, api_keys=api_keys, account=account)
+    app = create_app(engine, api_keys=api_keys, account=account, base_path=base_path, limits=limits)
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -174,7 +202,8 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends without Nagle's delay only on sockets that name their protocol.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # The accepted sockets inherit these. The names are Linux's; elsewhere the system's own times hold.

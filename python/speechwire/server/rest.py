@@ -28,15 +28,16 @@ MAX_FIELD_BYTES: Final = 16 * 1024
 BODY_S: Final = 60.0  # how long a client may take to send its body
 
 
-def routes(account: Account, is_accepted: Callable[[str | None], bool]) -> list[Route]:
+def routes(account: Account, is_accepted: Callable[[str | None], bool], base_path: str) -> list[Route]:
     """Return the routes of all operations on an account.
 
     Args:
         account: What the operations work on.
         is_accepted: Tells whether a key that was shown, or None, is let in.
+        base_path: What stands before every route.
     """
     return [
-        Route(operation.path, _endpoint(operation, account, is_accepted), methods=[operation.method])
+        Route(f"{base_path}/{operation.route}", _endpoint(operation, account, is_accepted), methods=[operation.method])
         for operation in gradium_rest.OPERATIONS
     ]
 

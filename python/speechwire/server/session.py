@@ -1,45 +1,54 @@
-"""One connection: messages from the socket through the dialect to the engine, and its answers back."""
+"""One connection: messages from the client through the dialect to the engine, and its answers back."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import uuid
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
-from speechwire.codec import Transcoder
 from speechwire.errors import AudioError
-from speechwire.events import (
-    Audio,
-    EndOfStream,
-    Failure,
-    FailureKind,
-    Flush,
-    Flushed,
-    InputEvent,
-    OutputEvent,
-    Start,
-    Transcript,
-)
-from speechwire.formats import FRAME_MS, bytes_per_sample, sample_rate
-from speechwire.server.engines import Engine, EngineError, EngineSession
+from speechwire.events import Audio, EndOfStream, Failure, FailureKind, InputEvent, OutputEvent, Start
+from speechwire.server.engines import Engine, EngineError
+from speechwire.server.inbox import Inbox
+from speechwire.server.limits import Places, PlacesTaken
+from speechwire.server.request import Request
 
-__all__ = ["DialectProtocol", "Session"]
+__all__ = ["Connection", "DialectProtocol", "Disconnected", "Session"]
 
 logger = logging.getLogger("speechwire.server")
 
 T = TypeVar("T")
 
 SLICE_BYTES: Final = 16 * 1024  # of input at once; an 80 ms message has 7680 at most
-SEND_S: Final = 40.0  # how long a client may take nothing of its answers before it is given up
-ABNORMAL_CLOSURE: Final = 1006
-CONTAINER_SAMPLE_RATE: Final = 48000  # of WAV output, which names no rate
+EVENTS_BETWEEN_TURNS: Final = 16  # of output that an engine on the event loop gives before others get their turn
+SEND_S: Final = 40.0  # after this and up to half more, a client that takes nothing of its answers is given up
 FIRST_MESSAGE_S: Final = 1.0  # how long a client without a valid key may stay silent before it is told to go
 MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 section 5.5
+
+
+class Disconnected(Exception):
+    """The client has gone, or is given up; there is nobody left to tell."""
+
+
+class Connection(Protocol):
+    """What a session needs of the way to its client. `recv` and `send` are never called twice at once."""
+
+    async def accept(self) -> None:
+        """Begin; raises Disconnected."""
+
+    async def recv(self) -> str | bytes:
+        """Return the next message; raises Disconnected."""
+
+    async def send(self, message: str) -> None:
+        """Send a message, waiting until there is room for it; raises Disconnected. Cancelling sends nothing."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say that nothing follows; raises Disconnected."""
 
 
 class DialectProtocol(Protocol):
@@ -69,114 +78,178 @@ class DialectProtocol(Protocol):
 
 
 class Session:
-    """Serves one WebSocket until it ends.
+    """Serves one connection until it ends.
 
-    Messages are taken one at a time, and the next is read only when the answers to the last have left: a client that
-    does not read its answers is not read from either, and nothing piles up here.
+    One task reads, and one works for each request, taking its input from a bounded box: while that is full nothing is
+    read. A request takes its next input when the answers to the last have left. So a client that does not read its
+    answers is soon not read from either, and nothing piles up here.
     """
 
-    def __init__(self, socket: WebSocket, protocol: DialectProtocol, engine: Engine, workers: Executor) -> None:
-        self._socket = socket
+    def __init__(
+        self,
+        connection: Connection,
+        protocol: DialectProtocol,
+        engine: Engine,
+        workers: Executor,
+        *,
+        places: Places,
+        max_session_s: float | None,
+    ) -> None:
+        self._connection = connection
         self._protocol = protocol
         self._engine = engine
         self._workers = workers
-        self._requests: dict[str | None, _Request] = {}
+        self._places = places
+        self._max_session_s = max_session_s
+        self._running: dict[str | None, _Running] = {}
+        self._unsent: deque[str] = deque()
+        self._sending = asyncio.Lock()
+        self._sending_since: float | None = None
+        self._given_up = False
+        self._watching: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve the connection; returns when it is closed."""
+        """Serve the connection; returns when it is closed and nothing of it is left."""
         try:
-            await self._socket.accept()
-            await self._serve()
-            if self._protocol.close_code is not None:
-                reason = self._protocol.close_reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
-                await self._socket.close(self._protocol.close_code, reason)
-        except WebSocketDisconnect:
-            pass  # the client has gone; there is nobody left to tell
+            try:
+                await self._connection.accept()
+                self._watch(asyncio.get_running_loop())
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._tasks.create_task(self._read())
+                    await self._over.wait()
+                    if not self._given_up:
+                        await self._close_connection()
+                    raise Disconnected  # which cancels whatever still runs
+            except* Disconnected:
+                pass
         except asyncio.CancelledError:
             pass  # the server stops; this task ends here either way, and uvicorn would log a traceback
         finally:
-            for name in list(self._requests):
-                await self._end(name)
+            if self._watching is not None:
+                self._watching.cancel()
 
-    async def _serve(self) -> None:
-        timeout_s: float | None = FIRST_MESSAGE_S
-        while self._protocol.close_code is None:
-            try:
-                message = await asyncio.wait_for(self._socket.receive(), timeout_s)
-            except TimeoutError:
-                self._protocol.receive_nothing()
-            else:
-                if message["type"] == "websocket.disconnect":
-                    return
-                text = message.get("text")
-                await self._take(message["bytes"] if text is None else text)
-            timeout_s = None
-            await self._send_pending()
+    async def _close_connection(self) -> None:
+        assert self._protocol.close_code is not None
+        reason = self._protocol.close_reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+        await self._connection.close(self._protocol.close_code, reason)
 
-    async def _take(self, data: str | bytes) -> None:
-        for name, event in self._protocol.receive_message(data):
-            await self._apply(name, event)
-        for name in self._requests.keys() - self._protocol.active:
-            await self._end(name)
-
-    async def _apply(self, name: str | None, event: InputEvent) -> None:
+    async def _read(self) -> None:
         try:
-            match event:
-                case Start():
-                    # Known before it is opened, so that it is closed whatever happens meanwhile.
-                    assert event.source_format is not None
-                    assert event.target_format is not None
-                    request = self._requests[name] = _Request(event.source_format, event.target_format, event)
-                    await self._call(request.open, self._engine)
-                    self._protocol.start_output(name, str(uuid.uuid4()), request.output_sample_rate)
-                    await self._answer(name, request.header())
-                case Audio(audio):
-                    # In slices, because a message may hold minutes, and this loop serves others too.
-                    for start in range(0, len(audio), SLICE_BYTES):
-                        if start:
-                            await asyncio.sleep(0)
-                        await self._answer(name, self._requests[name].feed(audio[start : start + SLICE_BYTES]))
-                case Flush(flush_id):
-                    self._protocol.send_event(name, Flushed(flush_id))
-                case EndOfStream():
-                    await self._answer(name, self._requests[name].flush())
-        except WebSocketDisconnect:
-            raise
-        except (AudioError, EngineError) as error:
-            self._protocol.send_event(
-                name, Failure(str(error), FailureKind.INPUT if isinstance(error, AudioError) else FailureKind.INTERNAL)
-            )
-        except Exception:
-            logger.exception("the engine failed")
-            self._protocol.send_event(name, Failure("internal error"))
+            await self._receive(await asyncio.wait_for(self._connection.recv(), FIRST_MESSAGE_S))
+        except TimeoutError:
+            self._protocol.receive_nothing()
+            await self._send_pending()
+        while self._protocol.close_code is None:
+            await self._receive(await self._connection.recv())
 
-    async def _answer(self, name: str | None, events: Iterator[OutputEvent]) -> None:
+    async def _receive(self, message: str | bytes) -> None:
+        for name, event in self._protocol.receive_message(message):
+            await self._take(name, event)
+        closing = self._protocol.close_code is not None
+        if closing or len(self._protocol.active) < len(self._running):
+            for name in self._running.keys() - (() if closing else self._protocol.active):
+                self._running.pop(name).stop()
+        messages = self._protocol.messages_to_send()
+        if messages or closing:
+            await self._send(messages)
+
+    async def _take(self, name: str | None, event: InputEvent) -> None:
+        if isinstance(event, Start):
+            running = self._running[name] = _Running()
+            running.task = self._tasks.create_task(self._serve(name, event, running))
+        elif (known := self._running.get(name)) is not None:
+            known.inbox.put(event)
+            await known.inbox.room()
+
+    async def _serve(self, name: str | None, start: Start, running: _Running) -> None:
+        last: OutputEvent = EndOfStream()
+        try:
+            async with asyncio.timeout(self._max_session_s) as limit:
+                await self._places.take(start.wait_s)
+                request = Request(start)
+                try:
+                    await self._answer(name, request, running.inbox)
+                finally:
+                    # Before the client learns that it is over, so that its next request finds the place free.
+                    try:
+                        await self._close_request(request)
+                    finally:
+                        self._places.leave()
+        except Disconnected:
+            raise
+        except Exception as error:
+            last = _failure(error, too_long=limit.expired())
+        running.inbox.close()
+        # A new request may have this name from here on.
+        if self._running.get(name) is running:
+            del self._running[name]
+            self._protocol.send_event(name, last)
+        await self._send_pending()
+
+    async def _answer(self, name: str | None, request: Request, inbox: Inbox) -> None:
+        await self._call(request.open, self._engine)
+        self._protocol.start_output(name, str(uuid.uuid4()), request.output_sample_rate)
+        await self._send_answers(name, request.header())
+        while not isinstance(event := await inbox.get(), EndOfStream):
+            if not isinstance(event, Audio):
+                await self._send_answers(name, request.answer(event))
+                continue
+            # In slices, because a message may hold minutes, and this loop serves others too.
+            for start in range(0, len(event.audio), SLICE_BYTES):
+                if start:
+                    await asyncio.sleep(0)
+                await self._send_answers(name, request.answer(Audio(event.audio[start : start + SLICE_BYTES])))
+        await self._send_answers(name, request.end())
+
+    async def _send_answers(self, name: str | None, events: Iterator[OutputEvent]) -> None:
         if not self._engine.blocking:
-            for event in events:
+            for number, event in enumerate(events, 1):
                 self._protocol.send_event(name, event)
+                if number % EVENTS_BETWEEN_TURNS == 0:
+                    await self._send_pending()
+                    await asyncio.sleep(0)
         else:
-            while (event := await self._call(next, events, None)) is not None:
-                self._protocol.send_event(name, event)
+            while (answer := await self._call(next, events, None)) is not None:
+                self._protocol.send_event(name, answer)
                 await self._send_pending()
         await self._send_pending()
 
-    async def _end(self, name: str | None) -> None:
+    async def _close_request(self, request: Request) -> None:
         try:
-            await self._call(self._requests.pop(name).close)
+            await self._call(request.close)
         except Exception:
             logger.exception("the engine failed to close")
 
     async def _send_pending(self) -> None:
-        messages = self._protocol.messages_to_send()
-        if not messages:
-            return
-        try:
-            async with asyncio.timeout(SEND_S):
-                for message in messages:
-                    await self._socket.send({"type": "websocket.send", "text": message})
-        except (TimeoutError, RuntimeError) as error:
-            # The client has taken nothing for long, or uvicorn has closed the connection on its own account.
-            raise WebSocketDisconnect(ABNORMAL_CLOSURE) from error
+        """Send what the dialect has to say; returns when it has left."""
+        await self._send(self._protocol.messages_to_send())
+
+    async def _send(self, messages: list[str]) -> None:
+        self._unsent.extend(messages)
+        # What this task had to say may be with another that sends.
+        if self._unsent or self._sending.locked():
+            async with self._sending:
+                await self._send_all()
+        if self._protocol.close_code is not None:
+            self._over.set()
+
+    async def _send_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._unsent:
+            self._sending_since = loop.time()
+            await self._connection.send(self._unsent[0])
+            # Only now, so that who is cancelled loses no message of others.
+            self._unsent.popleft()
+        self._sending_since = None
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look now and then whether a message is stuck; a timer for each would cost more than the message."""
+        if self._sending_since is not None and loop.time() - self._sending_since >= SEND_S:
+            self._given_up = True
+            self._over.set()
+        else:
+            self._watching = loop.call_later(SEND_S / 2, self._watch, loop)
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         if not self._engine.blocking:
@@ -186,62 +259,35 @@ class Session:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # A thread cannot be interrupted, and the engine's session may only be closed when it is out of it.
-            await asyncio.wait([work])
+            while not work.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
             raise
 
 
-class _Request:
-    """The way of one request's audio: wire format to the engine's PCM and back to the wire format."""
+class _Running:
+    """A request that runs: its input, and the task that works for it."""
 
-    def __init__(self, source_format: str, target_format: str, start: Start) -> None:
-        self.output_sample_rate = sample_rate(target_format) or CONTAINER_SAMPLE_RATE
-        self._source_format = source_format
-        self._target_format = target_format
-        self._start = start
-        self._has_input = False
-        self._sent_samples = 0
-        self._session: EngineSession | None = None
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+        self.task: asyncio.Task[None] | None = None
 
-    def open(self, engine: Engine) -> None:
-        """Begin; raises EngineError if the engine cannot serve the request."""
-        session = self._session = engine.open(self._start, self.output_sample_rate)
-        self._decoder = Transcoder(self._source_format, f"pcm_{session.input_sample_rate}")
-        self._encoder = Transcoder(f"pcm_{session.output_sample_rate}", self._target_format, FRAME_MS)
+    def stop(self) -> None:
+        """End it; its engine is closed as soon as nobody is inside."""
+        self.inbox.close()
+        if self.task is not None:
+            self.task.cancel()
 
-    def header(self) -> Iterator[OutputEvent]:
-        """Yield what stands before the first audio: the header of a container."""
-        return map(Audio, self._encoder.feed(b""))
 
-    def feed(self, audio: bytes) -> Iterator[OutputEvent]:
-        """Yield the answers to more input."""
-        assert self._session is not None
-        self._has_input = True
-        for pcm in self._decoder.feed(audio):
-            yield from self._encode(self._session.feed(pcm))
-
-    def flush(self) -> Iterator[OutputEvent]:
-        """Yield what is still owed at the end of the input, and then the end."""
-        assert self._session is not None
-        if self._has_input:  # no input is no error, not even where a header would have been expected
-            for pcm in self._decoder.flush():
-                yield from self._encode(self._session.feed(pcm))
-        yield from self._encode(self._session.flush())
-        yield from map(self._with_span, self._encoder.flush())
-        yield EndOfStream()
-
-    def close(self) -> None:
-        """Release the engine, if the request got as far as that."""
-        if self._session is not None:
-            self._session.close()
-
-    def _encode(self, events: Iterator[Audio | Transcript]) -> Iterator[OutputEvent]:
-        for event in events:
-            if isinstance(event, Audio):
-                yield from map(self._with_span, self._encoder.feed(event.audio))
-            else:
-                yield event
-
-    def _with_span(self, audio: bytes) -> Audio:
-        start = self._sent_samples
-        self._sent_samples += len(audio) // bytes_per_sample(self._target_format)
-        return Audio(audio, start / self.output_sample_rate, self._sent_samples / self.output_sample_rate)
+def _failure(error: Exception, *, too_long: bool) -> Failure:
+    match error:
+        case TimeoutError() if too_long:
+            return Failure("the request took too long", FailureKind.DURATION)
+        case PlacesTaken():
+            return Failure("too many requests run", FailureKind.BUSY)
+        case AudioError():
+            return Failure(str(error), FailureKind.INPUT)
+        case EngineError():
+            return Failure(str(error))
+    logger.error("the engine failed", exc_info=error)
+    return Failure("internal error")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from speechwire.gradium import rest_wire, wire
 from speechwire.server.account import Account, Full, Shelf
+from speechwire.server.dialects import gradium
 from speechwire.server.voices import FEMALE, MALE, Voice, timbre_for
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "refuse_json",
 ]
 
-_BASE_PATH: Final = urlsplit(wire.BASE_URL).path
 _ORGANISATION: Final = "local"
 # Kinds of records, as refusals name them.
 _VOICE: Final = "voice"
@@ -82,10 +81,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path, with `{name}` for what varies in it."""
+    """One method on one route below the base path, with `{name}` for what varies in it."""
 
     method: str
-    path: str
+    route: str
     body: Body
     carry_out: Callable[[Account, Request], Answer]
 
@@ -120,8 +119,8 @@ def refuse_json() -> Answer:
 
 
 def credential(headers: Mapping[str, str]) -> str | None:
-    """Return the key that the client showed; REST takes it in the header alone."""
-    return headers.get(wire.API_KEY_HEADER)
+    """Return the key that the client showed; REST takes it in a header alone."""
+    return gradium.shown_key(headers)
 
 
 def refuse_credential(key: str | None) -> Answer:
@@ -354,7 +353,7 @@ def _page(rows: list[Any], skip: int, limit: int) -> list[Any]:
 def _operation(
     method: str, route: str, carry_out: Callable[[Account, Request], Answer], body: Body = Body.NONE
 ) -> Operation:
-    return Operation(method, _BASE_PATH + route, body, carry_out)
+    return Operation(method, route, body, carry_out)
 
 
 _VOICE_ITEM: Final = rest_wire.VOICES_ROUTE + "{uid}"

@@ -1,7 +1,8 @@
-"""What answers behind a dialect: PCM in, PCM and text out; no vendor, no WebSocket.
+"""What answers behind a dialect: PCM or text in, PCM or text out; no vendor, no WebSocket.
 
-An engine is opened once per request. The session drives it: it feeds PCM at the rate the engine asks for and sends on
-whatever `feed` and `flush` yield, pulling one item at a time, so a slow client slows the engine and never fills memory.
+An engine is opened once per request. The request drives it and sends on whatever its methods yield, pulling one item at
+a time, so a slow client slows the engine and never fills memory. It pulls all of one answer before it asks for the
+next, or closes the session.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from speechwire.errors import SpeechwireError
-from speechwire.events import Audio, Start, Transcript
+from speechwire.events import Audio, Start, Transcript, VadStep
 
-__all__ = ["Engine", "EngineSession", "EngineError"]
+__all__ = ["Answers", "Engine", "EngineError", "EngineSession", "ListeningSession", "SpeakingSession"]
+
+Answers = Iterator[Audio | Transcript | VadStep]
 
 
 class EngineError(SpeechwireError):
@@ -23,24 +26,42 @@ class EngineSession(Protocol):
     """One request being answered. Used by one thread at a time."""
 
     @property
-    def input_sample_rate(self) -> int:
-        """Rate in Hz of the s16le mono PCM that `feed` expects."""
-
-    @property
     def output_sample_rate(self) -> int:
-        """Rate in Hz of the s16le mono PCM in the `Audio` that `feed` and `flush` yield."""
+        """Rate in Hz of the s16le mono PCM in the `Audio` that is yielded, if any is."""
 
-    def feed(self, pcm: bytes) -> Iterator[Audio | Transcript]:
-        """Take PCM of any length and yield what is ready; a Transcript comes before the audio that speaks it."""
-
-    def flush(self) -> Iterator[Audio | Transcript]:
-        """The input has ended: yield all that is still owed."""
+    def flush(self) -> Answers:
+        """Yield all that is still owed for the input so far; more may follow."""
 
     def close(self) -> None:
         """Release everything at once; called exactly once, also when the client vanished in mid-speech.
 
-        Never called while another thread is inside `feed` or `flush`, but perhaps before what they yield was pulled.
+        Never called while another thread is inside another method, but perhaps before what they yield was pulled.
         """
+
+
+class ListeningSession(EngineSession, Protocol):
+    """A request whose client speaks: recognition, which yields texts and steps, or interpreting, texts and audio."""
+
+    @property
+    def input_sample_rate(self) -> int:
+        """Rate in Hz of the s16le mono PCM that `feed` expects."""
+
+    def feed(self, pcm: bytes) -> Answers:
+        """Take PCM of any length and yield what is ready.
+
+        Interpreting yields a Transcript before the audio that speaks it, on the output clock. Recognition yields
+        Transcripts on the input clock, as soon as it knows them, and a VadStep for each 80 ms of input.
+        """
+
+
+class SpeakingSession(EngineSession, Protocol):
+    """A request whose client has text to be spoken."""
+
+    def speak(self, text: str) -> Answers:
+        """Take more text, one space behind the last, and yield what is ready: words, each before its audio."""
+
+    def pause(self, seconds: float) -> Answers:
+        """Speak what is pending, and then be silent for a time."""
 
 
 class Engine(Protocol):
@@ -48,7 +69,7 @@ class Engine(Protocol):
 
     @property
     def blocking(self) -> bool:
-        """True if `open`, `feed` and `flush` may take longer than a few hundred microseconds.
+        """True if a call may take longer than a few hundred microseconds.
 
         The session then runs them on a worker thread; False keeps them on the event loop.
         """
@@ -56,9 +77,20 @@ class Engine(Protocol):
     def check(self) -> None:
         """Verify that every part is installed; raises EngineError with the line that installs what is missing."""
 
-    def open(self, start: Start, output_sample_rate: int) -> EngineSession:
-        """Begin a request whose client wants audio at `output_sample_rate` Hz (a hint: the session resamples).
+    def listen(self, start: Start, sample_rate: int) -> ListeningSession:
+        """Begin to recognise, or to interpret where `start.target_format` tells of audio to come back.
+
+        Args:
+            start: What the client wants.
+            sample_rate: Rate in Hz of the client's audio, its output if there is any: a hint, as it is resampled.
 
         Raises:
             EngineError: The request cannot be served, for example an unknown pair of languages.
+        """
+
+    def speak(self, start: Start, sample_rate: int) -> SpeakingSession:
+        """Begin to speak for a client that wants audio at `sample_rate` Hz, a hint as above.
+
+        Raises:
+            EngineError: The request cannot be served, for example a language without a voice.
         """

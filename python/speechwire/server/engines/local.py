@@ -7,11 +7,16 @@ and shows where better models go.
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
 from speechwire.events import Audio, Start, Transcript
+from speechwire.server.engines import Answers
+from speechwire.server.engines.activity import STEP_MS, StepCounter
 from speechwire.server.engines.recognize import PocketSphinxRecognizer
+from speechwire.server.engines.sentences import SentenceSplitter, spread_words
 from speechwire.server.engines.synthesize import EspeakSynthesizer
 from speechwire.server.engines.translate import ApertiumTranslator
 
@@ -19,16 +24,24 @@ __all__ = ["LocalEngine", "Recognition", "Recognizer", "Synthesizer", "Translato
 
 _DEFAULT_LANGUAGE = "en"
 _PIECES_PER_SECOND = 12.5
+_SILENCE_LEVEL = 300  # a program's pause has less
 
 
 class Recognition(Protocol):
     """One stream being recognised. Used by one thread at a time."""
 
-    def feed(self, pcm: bytes) -> Iterator[str]:
-        """Take s16le mono PCM of any length and yield the sentences that ended in it, capitalised and punctuated."""
+    @property
+    def silence_s(self) -> float:
+        """Silence at the end of what has been heard; 0.0 in speech."""
 
-    def flush(self) -> Iterator[str]:
-        """The input has ended: yield the sentence that was still being spoken."""
+    def feed(self, pcm: bytes) -> Iterator[list[Transcript]]:
+        """Take s16le mono PCM of any length and yield the utterances that ended in it.
+
+        An utterance is its words, capitalised and punctuated as in a sentence, with their times in the stream.
+        """
+
+    def flush(self) -> Iterator[list[Transcript]]:
+        """Yield the utterance that was still being spoken; more may be fed."""
 
     def close(self) -> None:
         """Release everything at once; called exactly once."""
@@ -77,8 +90,10 @@ class Synthesizer(Protocol):
     def check_language(self, language: str) -> None:
         """Raise EngineError if there is no voice for `language`."""
 
-    def synthesize(self, text: str, language: str) -> Iterator[bytes]:
+    def synthesize(self, text: str, language: str, *, speed: float = 1.0) -> Iterator[bytes]:
         """Yield `text` spoken in `language` as s16le mono PCM; closing the iterator stops the work.
+
+        A `speed` of 1.0 is usual; 0.5 to 2.0 may be asked for.
 
         Raises:
             EngineError: The synthesis failed or took too long.
@@ -86,10 +101,13 @@ class Synthesizer(Protocol):
 
 
 class LocalEngine:
-    """Recognises each utterance, translates it, and speaks it in the target language.
+    """Recognises, translates and speaks on this machine.
 
-    Without a target language, or with the source language as target, the words are spoken again as they are. A request
-    without a source language is taken for English. `voice_id` is ignored: each language has one voice.
+    Interpreting recognises each utterance, translates it, and speaks it in the target language. Without a target
+    language, or with the source language as target, the words are spoken again as they are. Recognition gives the words
+    of each utterance; with a target language those of its translation. Synthesis speaks a sentence at a time.
+
+    A request without a language is taken for English. `voice_id` is ignored: each language has one voice.
 
     Args:
         recognizer: PocketSphinx unless given.
@@ -118,8 +136,8 @@ class LocalEngine:
         self._translator.check()
         self._synthesizer.check()
 
-    def open(self, start: Start, output_sample_rate: int) -> LocalSession:
-        """Begin a request; the session answers at the synthesiser's rate, whatever `output_sample_rate` says.
+    def listen(self, start: Start, sample_rate: int) -> LocalInterpreting | LocalRecognition:
+        """Begin to recognise or interpret; the session hears and answers at its parts' rates.
 
         Raises:
             EngineError: A language is unknown, the pair cannot be translated, or its package is not installed.
@@ -129,23 +147,34 @@ class LocalEngine:
         self._recognizer.check_language(source)
         if target != source:
             self._translator.check_pair(source, target)
+        if start.target_format is None:
+            return LocalRecognition(self._recognizer, self._translator, source, target)
         self._synthesizer.check_language(target)
-        return LocalSession(self._recognizer, self._translator, self._synthesizer, source, target)
+        speech = _Speech(self._synthesizer, target, start.speed)
+        return LocalInterpreting(self._recognizer, self._translator, speech, source, target)
+
+    def speak(self, start: Start, sample_rate: int) -> LocalSynthesis:
+        """Begin to speak; the session answers at the synthesiser's rate.
+
+        Raises:
+            EngineError: There is no voice for the language.
+        """
+        language = start.target_language or _DEFAULT_LANGUAGE
+        self._synthesizer.check_language(language)
+        return LocalSynthesis(_Speech(self._synthesizer, language, start.speed))
 
 
-class LocalSession:
+class LocalInterpreting:
     """One stream being translated, an utterance at a time; utterances follow each other on the output clock."""
 
     def __init__(
-        self, recognizer: Recognizer, translator: Translator, synthesizer: Synthesizer, source: str, target: str
+        self, recognizer: Recognizer, translator: Translator, speech: _Speech, source: str, target: str
     ) -> None:
         self._input_sample_rate = recognizer.sample_rate
-        self._output_sample_rate = synthesizer.sample_rate
         self._translator = translator
-        self._synthesizer = synthesizer
+        self._speech = speech
         self._source = source
         self._target = target
-        self._num_samples = 0
         self._recognition = recognizer.open(source)
 
     @property
@@ -156,40 +185,184 @@ class LocalSession:
     @property
     def output_sample_rate(self) -> int:
         """The synthesiser's rate."""
-        return self._output_sample_rate
+        return self._speech.sample_rate
 
-    def feed(self, pcm: bytes) -> Iterator[Audio | Transcript]:
+    def feed(self, pcm: bytes) -> Answers:
         """Take PCM of any length; for each utterance that ends in it yield a Transcript, then its audio in pieces.
 
         What the caller does not pull stays to be recognised by the next call.
         """
         return self._speak(self._recognition.feed(pcm))
 
-    def flush(self) -> Iterator[Audio | Transcript]:
-        """The input has ended: yield the utterance that was still being spoken."""
+    def flush(self) -> Answers:
+        """Yield the utterance that was still being spoken."""
         return self._speak(self._recognition.flush())
 
     def close(self) -> None:
         """Release the recogniser; no process outlives the `feed` or `flush` that started it."""
         self._recognition.close()
 
-    def _speak(self, sentences: Iterator[str]) -> Iterator[Audio | Transcript]:
-        piece_bytes = 2 * int(self._output_sample_rate / _PIECES_PER_SECOND)
-        for sentence in sentences:
-            text = sentence
+    def _speak(self, utterances: Iterator[list[Transcript]]) -> Answers:
+        for words in utterances:
+            text = _sentence(words)
             if self._target != self._source:
-                text = self._translator.translate(sentence, self._source, self._target)
-            # A Transcript tells when its audio stops, so all of it must be there first.
-            pcm = b"".join(self._synthesizer.synthesize(text, self._target)) if text else b""
-            if not pcm:
+                text = self._translator.translate(text, self._source, self._target)
+            yield from self._speech.say_sentence(text)
+
+
+class LocalRecognition:
+    """One stream being recognised: the words of its utterances, and a step for each 80 ms, in the stream's order."""
+
+    def __init__(self, recognizer: Recognizer, translator: Translator, source: str, target: str) -> None:
+        self._sample_rate = recognizer.sample_rate
+        self._translator = translator
+        self._source = source
+        self._target = target
+        self._recognition = recognizer.open(source)
+        self._steps = StepCounter()
+        self._step_bytes = 2 * (self._sample_rate * STEP_MS // 1000)
+        self._step_fill = 0
+
+    @property
+    def input_sample_rate(self) -> int:
+        """The recogniser's rate."""
+        return self._sample_rate
+
+    @property
+    def output_sample_rate(self) -> int:
+        """There is no audio; the recogniser's rate."""
+        return self._sample_rate
+
+    def feed(self, pcm: bytes) -> Answers:
+        """Take PCM of any length and yield what ends in it, utterances and steps."""
+        position = 0
+        while position < len(pcm):
+            taken = min(self._step_bytes - self._step_fill, len(pcm) - position)
+            yield from self._words(self._recognition.feed(pcm[position : position + taken]))
+            position += taken
+            self._step_fill += taken
+            if self._step_fill == self._step_bytes:
+                self._step_fill = 0
+                yield self._steps.step(self._recognition.silence_s)
+
+    def flush(self) -> Answers:
+        """Yield the utterance that was still being spoken."""
+        return self._words(self._recognition.flush())
+
+    def close(self) -> None:
+        """Release the recogniser."""
+        self._recognition.close()
+
+    def _words(self, utterances: Iterator[list[Transcript]]) -> Answers:
+        for words in utterances:
+            if self._target == self._source:
+                yield from words
                 continue
-            start = self._num_samples
-            stop = start + len(pcm) // 2
-            yield Transcript(text, start / self._output_sample_rate, stop / self._output_sample_rate)
-            # Whole frames and one of silence: otherwise the slicer and the resampler behind this engine would hold the
-            # end of the last word until the next sentence.
-            num_pieces = -(-len(pcm) // piece_bytes) + 1
-            pcm = pcm.ljust(num_pieces * piece_bytes, b"\0")
-            self._num_samples += len(pcm) // 2
-            for offset in range(0, len(pcm), piece_bytes):
-                yield Audio(pcm[offset : offset + piece_bytes])
+            text = self._translator.translate(_sentence(words), self._source, self._target)
+            stop_s = words[-1].stop_s
+            assert stop_s is not None
+            yield from spread_words(text, words[0].start_s, stop_s)
+
+
+class LocalSynthesis:
+    """One text being spoken, a sentence as soon as it is complete; sentences follow each other on the output clock."""
+
+    def __init__(self, speech: _Speech) -> None:
+        self._speech = speech
+        self._sentences = SentenceSplitter()
+
+    @property
+    def output_sample_rate(self) -> int:
+        """The synthesiser's rate."""
+        return self._speech.sample_rate
+
+    def speak(self, text: str) -> Answers:
+        """Take more text; for each sentence that is complete now yield its words and its audio in pieces."""
+        return self._say(self._sentences.feed(text))
+
+    def pause(self, seconds: float) -> Answers:
+        """Speak what is pending, and then be silent for a time."""
+        yield from self.flush()
+        yield from self._speech.be_silent(seconds)
+
+    def flush(self) -> Answers:
+        """Speak what waits for the end of its sentence."""
+        return self._say(self._sentences.flush())
+
+    def close(self) -> None:
+        """Nothing to release; no process outlives the call that started it."""
+
+    def _say(self, sentences: Iterator[str]) -> Answers:
+        for sentence in sentences:
+            yield from self._speech.say_words(sentence)
+
+
+class _Speech:
+    """What one request says, and when: its output clock."""
+
+    def __init__(self, synthesizer: Synthesizer, language: str, speed: float) -> None:
+        self.sample_rate = synthesizer.sample_rate
+        self._synthesizer = synthesizer
+        self._language = language
+        self._speed = speed
+        self._piece_samples = int(self.sample_rate / _PIECES_PER_SECOND)
+        self._num_samples = 0
+
+    def say_sentence(self, text: str) -> Answers:
+        """Yield one Transcript for the text, and then its audio."""
+        pcm = self._synthesize(text)
+        if pcm:
+            # A Transcript tells when its audio stops, so all of it must be there first.
+            yield Transcript(text, self._time_s(0), self._time_s(len(pcm) // 2))
+            yield from self._pieces(self._padded(pcm))
+
+    def say_words(self, text: str) -> Answers:
+        """Yield the audio of the text, and each word before the piece of it in which the word begins.
+
+        The program does not tell when it speaks a word. The time from its first sound to the last is shared out by
+        letters.
+        """
+        pcm = self._synthesize(text)
+        if not pcm:
+            return
+        first, last = _sound(pcm)
+        words = deque(spread_words(text, self._time_s(first), self._time_s(last)))
+        for piece in self._pieces(self._padded(pcm)):
+            while words and words[0].start_s < self._time_s(0):  # the clock stands behind the piece
+                yield words.popleft()
+            yield piece
+
+    def be_silent(self, seconds: float) -> Iterator[Audio]:
+        """Yield silence of exactly this length."""
+        return self._pieces(bytes(2 * round(seconds * self.sample_rate)))
+
+    def _synthesize(self, text: str) -> bytes:
+        return b"".join(self._synthesizer.synthesize(text, self._language, speed=self._speed)) if text else b""
+
+    def _padded(self, pcm: bytes) -> bytes:
+        # To a whole frame of the output clock and one of silence: otherwise the slicer and the resampler behind this
+        # engine would hold the end of the last word until the next sentence.
+        end = self._num_samples + len(pcm) // 2
+        num_pieces = -(-end // self._piece_samples) + 1
+        return pcm.ljust(2 * (num_pieces * self._piece_samples - self._num_samples), b"\0")
+
+    def _pieces(self, pcm: bytes) -> Iterator[Audio]:
+        piece_bytes = 2 * self._piece_samples
+        for offset in range(0, len(pcm), piece_bytes):
+            piece = pcm[offset : offset + piece_bytes]
+            self._num_samples += len(piece) // 2
+            yield Audio(piece)
+
+    def _time_s(self, num_samples: int) -> float:
+        return round((self._num_samples + num_samples) / self.sample_rate, 6)
+
+
+def _sentence(words: list[Transcript]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def _sound(pcm: bytes) -> tuple[int, int]:
+    """The sample at which a sentence begins to be heard, and the one behind its last sound."""
+    samples = array("h", pcm)
+    loud = [n for n, sample in enumerate(samples) if abs(sample) > _SILENCE_LEVEL]
+    return (loud[0], loud[-1] + 1) if loud else (0, len(samples))

@@ -1,18 +1,27 @@
 """The engine that gives back what it hears: for tests, for load, and to hear what a client really sends.
 
 The audio comes back bit for bit and at once. A voice-activity cut numbers the segments of speech in it, so that a
-client sees transcripts too; it costs microseconds, because it runs on the event loop for every session.
+client sees transcripts too; it costs microseconds, because it runs on the event loop for every session. Text is spoken
+in tones.
 """
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterator
+from functools import lru_cache
+from zlib import crc32
 
-from speechwire.events import Audio, Start, Transcript
+from speechwire.events import Audio, Start, Transcript, VadStep
+from speechwire.server.engines import Answers
+from speechwire.server.engines.activity import STEP_MS, StepCounter
+from speechwire.server.engines.sentences import SentenceSplitter
 
 __all__ = ["LoopbackEngine"]
 
 _FRAMES_PER_SECOND = 50
+_FRAMES_IN_STEP = STEP_MS * _FRAMES_PER_SECOND // 1000
 # A segment opens after three frames that reach -30 dBFS and closes after 300 ms in which no frame reached -36 dBFS: a
 # click is no speech, and the short silence inside a plosive does not end a word.
 _OPEN_LEVEL = 4
@@ -28,15 +37,26 @@ def _quieter_than(level: int) -> bytes:
     return bytes(byte for byte in range(256) if (byte if byte < 128 else 255 - byte) < level)
 
 
+# The tones: of a length for each letter, loud enough to open a segment, and with a pause behind that ends a frame.
+_FRAME_MS = 80
+_LETTER_MS = 40
+_MAX_LETTERS = 50
+_TONE_AMPLITUDE = 9000
+_LOWEST_HZ = 200
+_NUM_PITCHES = 64
+_PITCH_STEP_HZ = 25
+
 _BELOW_OPEN = _quieter_than(_OPEN_LEVEL)
 _BELOW_HOLD = _quieter_than(_HOLD_LEVEL)
 
 
 class LoopbackEngine:
-    """Returns the audio it is given, and a numbered transcript for each segment of speech in it.
+    """Interprets by returning what it hears, recognises segments of speech, and speaks in tones.
 
-    A transcript comes with the audio that ends its segment, not before the audio that speaks it: by then that audio has
-    long been returned, for this engine holds nothing back.
+    Interpreting gives back the audio bit for bit, and a numbered transcript for each segment of speech in it. A
+    transcript comes with the audio that ends its segment, not before the audio that speaks it: by then that audio has
+    long been returned, for this engine holds nothing back. Recognition gives the transcripts without the audio.
+    Synthesis gives a tone for each word: `ToneSession` says which.
     """
 
     @property
@@ -47,16 +67,28 @@ class LoopbackEngine:
     def check(self) -> None:
         """Nothing to verify: this engine has no parts to install."""
 
-    def open(self, start: Start, output_sample_rate: int) -> LoopbackSession:
-        """Begin a request that hears and answers at `output_sample_rate` Hz; languages and voice are ignored."""
-        return LoopbackSession(output_sample_rate)
+    def listen(self, start: Start, sample_rate: int) -> LoopbackSession:
+        """Begin a request that hears, and answers, at `sample_rate` Hz; languages and voice are ignored."""
+        return LoopbackSession(sample_rate, returns_audio=start.target_format is not None)
+
+    def speak(self, start: Start, sample_rate: int) -> ToneSession:
+        """Begin a request that speaks at `sample_rate` Hz; the language is ignored."""
+        return ToneSession(sample_rate, start.voice_id, start.speed)
 
 
 class LoopbackSession:
-    """One request that is being echoed. Segments depend on the audio alone, not on how it was cut into chunks."""
+    """One stream that is being heard. Segments and steps depend on the audio alone, not on how it was cut into chunks.
 
-    def __init__(self, sample_rate: int) -> None:
+    Args:
+        sample_rate: Of input and output, in Hz.
+        returns_audio: The stream is interpreted: its audio goes back. Otherwise it is recognised, with steps.
+    """
+
+    def __init__(self, sample_rate: int, *, returns_audio: bool = True) -> None:
         self._sample_rate = sample_rate
+        self._returns_audio = returns_audio
+        self._steps = StepCounter()
+        self._silent_frames = 0
         self._frame_size = max(1, sample_rate // _FRAMES_PER_SECOND)
         self._stride = max(1, sample_rate // _LOOKS_PER_SECOND)
         # The frame being filled: samples it has, and whether any of them reached the two levels.
@@ -81,9 +113,9 @@ class LoopbackSession:
         """The rate that was asked for."""
         return self._sample_rate
 
-    def feed(self, pcm: bytes) -> Iterator[Audio | Transcript]:
-        """Return `pcm` as it is, after the transcripts of the segments that end in it."""
-        out: list[Audio | Transcript] = []
+    def feed(self, pcm: bytes) -> Answers:
+        """Return what ends in `pcm`, segments and steps, and then `pcm` as it is if the stream is interpreted."""
+        out: list[Audio | Transcript | VadStep] = []
         num_samples = len(pcm) // 2
         position = 0
         while position < num_samples:
@@ -100,22 +132,29 @@ class LoopbackSession:
             self._frame_fill += taken
             if self._frame_fill == self._frame_size:
                 self._end_frame(out)
-        if pcm:
+        if pcm and self._returns_audio:
             out.append(Audio(pcm))
         return iter(out)
 
-    def flush(self) -> Iterator[Audio | Transcript]:
+    def flush(self) -> Answers:
         """Close the segment that is still open; all audio has been returned already."""
         return iter([self._end_segment()] if self._in_segment else [])
 
     def close(self) -> None:
         """Nothing to release."""
 
-    def _end_frame(self, out: list[Audio | Transcript]) -> None:
+    def _end_frame(self, out: list[Audio | Transcript | VadStep]) -> None:
         opens, holds = self._frame_opens, self._frame_holds
         self._frame_fill = 0
         self._frame_opens = self._frame_holds = False
         self._num_frames += 1
+        is_active = holds if self._in_segment else opens
+        self._silent_frames = 0 if is_active else self._silent_frames + 1
+        self._cut_segment(out, opens=opens, holds=holds)
+        if not self._returns_audio and self._num_frames % _FRAMES_IN_STEP == 0:
+            out.append(self._steps.step(self._silent_frames / _FRAMES_PER_SECOND))
+
+    def _cut_segment(self, out: list[Audio | Transcript | VadStep], *, opens: bool, holds: bool) -> None:
         if self._in_segment:
             if holds:
                 self._segment_stop = self._num_frames
@@ -138,3 +177,78 @@ class LoopbackSession:
             round(self._segment_start * frame_s, 6),
             round(self._segment_stop * frame_s, 6),
         )
+
+
+class ToneSession:
+    """Text that is being spoken in tones: every word of a sentence as soon as the sentence is complete.
+
+    A word of n letters and digits (at least 1, at most 50) is a tone of n * 40 ms, divided by the speed, and then
+    silence of at least one sample to the end of a frame of 80 ms. The tone is a sine; its pitch, one of 64 from 200 Hz
+    up in steps of 25 Hz, is chosen by the CRC-32 of the voice's id, a space and the word. So the same text sounds the
+    same, and another voice, word or speed sounds different.
+
+    Args:
+        sample_rate: Of the output, in Hz.
+        voice_id: Any text, or None.
+        speed: 1.0 is usual.
+    """
+
+    def __init__(self, sample_rate: int, voice_id: str | None, speed: float) -> None:
+        self._sample_rate = sample_rate
+        self._voice_id = voice_id
+        self._speed = speed
+        self._sentences = SentenceSplitter()
+        self._num_samples = 0
+
+    @property
+    def output_sample_rate(self) -> int:
+        """The rate that was asked for."""
+        return self._sample_rate
+
+    def speak(self, text: str) -> Answers:
+        """Yield the words of the sentences that are complete now, each before its tone."""
+        return self._sound(self._sentences.feed(text))
+
+    def pause(self, seconds: float) -> Answers:
+        """Yield the words that wait, and then silence of exactly this length."""
+        yield from self.flush()
+        yield self._next_audio(bytes(2 * round(seconds * self._sample_rate)))
+
+    def flush(self) -> Answers:
+        """Yield the words that wait for the end of their sentence."""
+        return self._sound(self._sentences.flush())
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _sound(self, sentences: Iterator[str]) -> Answers:
+        for sentence in sentences:
+            for word in sentence.split():
+                num_letters = min(max(1, sum(map(str.isalnum, word))), _MAX_LETTERS)
+                num_samples = round(num_letters * _LETTER_MS / 1000 * self._sample_rate / self._speed)
+                start = self._num_samples
+                yield Transcript(
+                    word, round(start / self._sample_rate, 6), round((start + num_samples) / self._sample_rate, 6)
+                )
+                frame_size = self._sample_rate * _FRAME_MS // 1000
+                num_frames = (start + num_samples) // frame_size + 1
+                pitch = crc32(f"{self._voice_id} {word}".encode()) % _NUM_PITCHES
+                tone = _tone(self._sample_rate, _LOWEST_HZ + pitch * _PITCH_STEP_HZ, num_samples)
+                yield self._next_audio(tone.ljust(2 * (num_frames * frame_size - start), b"\0"))
+
+    def _next_audio(self, pcm: bytes) -> Audio:
+        self._num_samples += len(pcm) // 2
+        return Audio(pcm)
+
+
+def _tone(sample_rate: int, hz: int, num_samples: int) -> bytes:
+    pattern = _pattern(sample_rate, hz)
+    return (pattern * (2 * num_samples // len(pattern) + 1))[: 2 * num_samples]
+
+
+@lru_cache(maxsize=4 * _NUM_PITCHES)
+def _pattern(sample_rate: int, hz: int) -> bytes:
+    """As many samples of a pitch as hold whole periods of any."""
+    step = 2 * math.pi * hz / sample_rate
+    num_samples = sample_rate // _PITCH_STEP_HZ
+    return array("h", (round(_TONE_AMPLITUDE * math.sin(step * n)) for n in range(num_samples))).tobytes()

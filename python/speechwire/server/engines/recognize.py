@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from speechwire.events import Transcript
 from speechwire.server.engines import EngineError
 
 __all__ = ["PocketSphinxRecognizer", "build_sentence"]
 
 _SAMPLE_RATE = 16000
 _FRAME_S = 0.02
+_DECODER_FRAME_S = 0.01  # in which a decoder counts
 # The window that decides between speech and silence: also the pause, in seconds, that ends an utterance.
 _WINDOW_S = 0.3
 _WINDOW_RATIO = 0.9
@@ -47,6 +49,9 @@ _CEPSTRAL_MEAN = "52.5,3,-1,0,0,0,0,0,0,0,0,0,0"
 _QUESTION_WORDS = frozenset({"who", "what", "where", "why", "which", "whose", "how"})
 _AUXILIARIES = frozenset({"are", "can", "could", "did", "do", "does", "is", "should", "was", "were", "will", "would"})
 _SUBJECTS = frozenset({"i", "you", "he", "she", "it", "we", "they", "the", "this", "that", "there", "my", "your"})
+# What a decoder lists besides words: silence and noises, and the number of a word's pronunciation.
+_NO_WORD = ("<", "[", "+")
+_PRONUNCIATION = re.compile(r"\(\d+\)$")
 
 
 def build_sentence(words: str) -> str:
@@ -128,26 +133,38 @@ class PocketSphinxRecognition:
 
     def __init__(self, recognizer: PocketSphinxRecognizer) -> None:
         self._recognizer = recognizer
-        self._endpointer = _import_pocketsphinx().Endpointer(
-            _WINDOW_S, _WINDOW_RATIO, _VAD_MODE, _SAMPLE_RATE, _FRAME_S
-        )
-        self._frame_bytes: int = self._endpointer.frame_bytes
+        self._activity = _import_pocketsphinx().Vad(_VAD_MODE, _SAMPLE_RATE, _FRAME_S)
         self._pending = bytearray()
         self._decoder: Any = None
         self._utterance_frames = 0
+        self._silent_frames = 0
+        self._num_samples = 0
+        self._begin(0.0)
 
-    def feed(self, pcm: bytes) -> Iterator[str]:
-        """Take PCM and yield the sentences that ended in it; what is not pulled waits for the next call."""
+    @property
+    def silence_s(self) -> float:
+        """Silence at the end of what has been pulled, to the frame of 20 ms; 0.0 in speech."""
+        return self._silent_frames * _FRAME_S
+
+    def feed(self, pcm: bytes) -> Iterator[list[Transcript]]:
+        """Take PCM and yield the utterances that ended in it; what is not pulled waits for the next call."""
+        self._num_samples += len(pcm) // 2
         self._pending += pcm
-        return self._sentences()
+        return self._utterances()
 
-    def flush(self) -> Iterator[str]:
-        """The input has ended: yield the sentence that was still being spoken."""
+    def flush(self) -> Iterator[list[Transcript]]:
+        """Yield the utterance that was still being spoken; what is fed after this begins another."""
+        heard_s = self._num_samples / _SAMPLE_RATE
+        silent_frames = self._silent_frames
         # Silence lets the endpointer end the utterance as it would in a longer stream, with its last word whole.
         self._pending += _FLUSH_SILENCE
-        yield from self._sentences()
-        if self._utterance_frames and (sentence := self._end_utterance()):
-            yield sentence
+        yield from self._utterances()
+        if self._utterance_frames:
+            yield from self._end_utterance()
+        self._pending.clear()
+        self._silent_frames = silent_frames
+        # The silence was not in the stream, so the endpointer's clock is wrong from now on.
+        self._begin(heard_s)
 
     def close(self) -> None:
         """Give the decoder back."""
@@ -160,32 +177,60 @@ class PocketSphinxRecognition:
             decoder.end_utt()
         self._recognizer._give_back(decoder)
 
-    def _sentences(self) -> Iterator[str]:
+    def _begin(self, origin_s: float) -> None:
+        """Listen for speech afresh, in a stream of which `origin_s` have been heard."""
+        self._endpointer = _import_pocketsphinx().Endpointer(
+            _WINDOW_S, _WINDOW_RATIO, _VAD_MODE, _SAMPLE_RATE, _FRAME_S
+        )
+        self._frame_bytes: int = self._endpointer.frame_bytes
+        self._origin_s = origin_s
+        self._in_speech = False
+        self._speech_s = 0.0  # where the next speech frame from the endpointer begins
+        self._utterance_s = 0.0  # where the utterance began
+
+    def _utterances(self) -> Iterator[list[Transcript]]:
         while len(self._pending) >= self._frame_bytes:
             frame = bytes(self._pending[: self._frame_bytes])
             del self._pending[: self._frame_bytes]
+            self._silent_frames = 0 if self._activity.is_speech(frame) else self._silent_frames + 1
             speech: bytes | None = self._endpointer.process(frame)
             if speech is None:
                 continue
+            if not self._in_speech:
+                self._speech_s = self._origin_s + self._endpointer.speech_start
             self._decode(speech)
-            is_over = not self._endpointer.in_speech or self._utterance_frames >= _MAX_UTTERANCE_FRAMES
-            if is_over and (sentence := self._end_utterance()):
-                yield sentence
+            self._in_speech = self._endpointer.in_speech
+            if not self._in_speech or self._utterance_frames >= _MAX_UTTERANCE_FRAMES:
+                yield from self._end_utterance()
 
     def _decode(self, speech: bytes) -> None:
         if self._decoder is None:
             self._decoder = self._recognizer._take()
         if not self._utterance_frames:
             self._decoder.start_utt()
+            self._utterance_s = self._speech_s
         self._utterance_frames += 1
+        self._speech_s += _FRAME_S
         self._decoder.process_raw(speech)
         time.sleep(_TURN_S)
 
-    def _end_utterance(self) -> str:
+    def _end_utterance(self) -> Iterator[list[Transcript]]:
+        """Yield the words of the utterance, if it has any; silence that was put behind the stream has no time."""
         self._utterance_frames = 0
         self._decoder.end_utt()
-        hypothesis = self._decoder.hyp()
-        return build_sentence(hypothesis.hypstr) if hypothesis is not None else ""
+        spans = [
+            (_PRONUNCIATION.sub("", segment.word), segment.start_frame, segment.end_frame + 1)
+            for segment in self._decoder.seg() or ()
+            if not segment.word.startswith(_NO_WORD)
+        ]
+        # A sentence has as many words as were recognised.
+        words = build_sentence(" ".join(word for word, _, _ in spans)).split()
+        heard_s = self._num_samples / _SAMPLE_RATE
+        if words:
+            yield [
+                Transcript(word, *(min(heard_s, round(self._utterance_s + n * _DECODER_FRAME_S, 6)) for n in span))
+                for word, (_, *span) in zip(words, spans, strict=True)
+            ]
 
 
 def _import_pocketsphinx() -> Any:

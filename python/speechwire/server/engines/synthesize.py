@@ -14,6 +14,7 @@ __all__ = ["EspeakSynthesizer", "espeak_voice"]
 
 # eSpeak NG's formant voices have this rate; its header is checked against it.
 _SAMPLE_RATE = 22050
+_WORDS_PER_MINUTE = 175  # at speed 1.0, the program's own; it takes 80 to 450
 _VOICES = {"en": "en-us", "es": "es", "fr": "fr-fr", "de": "de", "pt": "pt"}
 # The accents and variants that eSpeak NG has. Its variants change pitch and formants of any language.
 _ACCENTS = {"en-us": "en-us", "en-gb": "en-gb", "es-es": "es", "es-mx": "es-419", "pt-br": "pt-br"}
@@ -55,11 +56,14 @@ class EspeakSynthesizer:
         if language not in _VOICES:
             raise EngineError(f"no voice for language {language}; expected one of {', '.join(_VOICES)}")
 
-    def synthesize(self, text: str, language: str, voice: Voice | None = None) -> Iterator[bytes]:
+    def synthesize(
+        self, text: str, language: str, voice: Voice | None = None, *, speed: float = 1.0
+    ) -> Iterator[bytes]:
         """Yield `text` spoken in `language` as s16le mono PCM while the program produces it."""
         self.check_language(language)
         reader = WavReader()
         arguments = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", espeak_voice(language, voice)]
+        arguments += ["-s", str(round(_WORDS_PER_MINUTE * speed))]
         for chunk in stream_program(arguments, text, timeout_s=self._timeout_s):
             pcm = reader.feed(chunk)
             if not pcm:

@@ -1,0 +1,47 @@
+"""A WebSocket as a session's way to its client."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from speechwire.server.session import Disconnected
+
+__all__ = ["WebSocketConnection"]
+
+
+class WebSocketConnection:
+    """One WebSocket. All that uvicorn may raise where it is gone comes out as Disconnected."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def accept(self) -> None:
+        """Complete the handshake."""
+        try:
+            await self._socket.accept()
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise Disconnected from error
+
+    async def recv(self) -> str | bytes:
+        """Return the next message."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise Disconnected
+        text = message.get("text")
+        return cast(bytes, message["bytes"]) if text is None else cast(str, text)
+
+    async def send(self, message: str) -> None:
+        """Send a text message, waiting until the client has taken enough of the last ones."""
+        try:
+            await self._socket.send({"type": "websocket.send", "text": message})
+        except (WebSocketDisconnect, RuntimeError) as error:  # the latter where uvicorn has closed on its own account
+            raise Disconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send a close frame."""
+        try:
+            await self._socket.close(code, reason)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise Disconnected from error

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from speechwire.codec import WavReader
+from speechwire.events import Audio, Flush, Flushed, OutputEvent, Pause, Start, Text, Transcript, VadStep
+from speechwire.server.engines import Answers, EngineError
+from speechwire.server.engines.activity import StepCounter
+from speechwire.server.engines.loopback import LoopbackEngine
+from speechwire.server.request import Request
+
+
+class Hearing:
+    """A recogniser that hears nothing but what the test says: steps for 80 ms at 8 kHz, and these transcripts."""
+
+    input_sample_rate = output_sample_rate = 8000
+
+    def __init__(self, known_at: dict[int, Transcript], at_flush: list[Transcript]) -> None:
+        self._known_at = known_at
+        self._at_flush = at_flush
+        self._steps = StepCounter()
+        self._num_steps = 0
+        self.closed = 0
+
+    def feed(self, pcm: bytes) -> Answers:
+        for _ in range(len(pcm) // 1280):
+            if self._num_steps in self._known_at:
+                yield self._known_at[self._num_steps]
+            yield self._steps.step(0.0)
+            self._num_steps += 1
+
+    def flush(self) -> Answers:
+        yield from self._at_flush
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class HearingEngine(LoopbackEngine):
+    def __init__(self, session: Hearing) -> None:
+        self._session = session
+
+    def listen(self, start: Start, sample_rate: int) -> Hearing:  # type: ignore[override]
+        assert sample_rate == 8000
+        return self._session
+
+
+def hear(session: Hearing, delay_s: float) -> Request:
+    request = Request(Start("pcm_8000", None, delay_s=delay_s))
+    request.open(HearingEngine(session))
+    assert list(request.header()) == []
+    return request
+
+
+def shorten(events: Iterator[OutputEvent]) -> list[object]:
+    return [event.step_idx if isinstance(event, VadStep) else event for event in events]
+
+
+EARLY = Transcript("early", 0.0, 0.16)
+LATE = Transcript("late", 0.3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "expected"),
+    [
+        (0.0, [0, EARLY, 1, 2, 3, 4, 5, LATE, 6, 7]),
+        (0.16, [0, 1, 2, EARLY, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_a_text_comes_when_the_audio_has_gone_on_for_the_delay(delay_s: float, expected: list[object]) -> None:
+    request = hear(Hearing({1: EARLY, 6: LATE}, []), delay_s)
+    assert shorten(request.answer(Audio(bytes(8 * 1280)))) == expected
+    assert list(request.end()) == ([] if delay_s == 0.0 else [LATE])
+
+
+def test_a_flush_brings_what_is_held_before_its_answer() -> None:
+    more = Transcript("more", 0.5, 0.6)
+    request = hear(Hearing({1: EARLY}, [more]), 10.0)
+    assert shorten(request.answer(Audio(bytes(2 * 1280)))) == [0, 1]
+    assert list(request.answer(Flush({"any": "id"}))) == [EARLY, more, Flushed({"any": "id"})]
+    assert list(request.answer(Flush(answered=False))) == [more]
+
+
+def speak(target_format: str, *events: Text | Pause | Flush) -> list[OutputEvent]:
+    request = Request(Start(None, target_format))
+    request.open(LoopbackEngine())
+    items = list(request.header())
+    for event in events:
+        items += request.answer(event)
+    items += request.end()
+    request.close()
+    return items
+
+
+@pytest.mark.parametrize(("target_format", "frame_bytes"), [("pcm_16000", 2560), ("ulaw_8000", 640), ("wav", 7680)])
+def test_audio_has_frames_and_spans(target_format: str, frame_bytes: int) -> None:
+    items = speak(target_format, Text("One two."), Pause(0.1), Text("six"))
+    audio = [item for item in items if isinstance(item, Audio)]
+    if target_format == "wav":
+        header = audio.pop(0)
+        assert (len(header.audio), header.start_s, header.stop_s) == (44, 0.0, 0.0)
+        assert items[0] == header
+    assert {len(item.audio) for item in audio} == {frame_bytes}
+    assert [item.start_s for item in audio] == pytest.approx([0.08 * n for n in range(len(audio))])
+    assert all(item.stop_s == pytest.approx(item.start_s + 0.08) for item in audio)
+    # 120 ms fill two frames. The last word begins after the pause, and ends on a frame again.
+    words = [item for item in items if isinstance(item, Transcript)]
+    assert words == [Transcript("One", 0.0, 0.12), Transcript("two.", 0.16, 0.28), Transcript("six", 0.42, 0.54)]
+    assert len(audio) == 7
+    # Each word comes before its audio.
+    position = 0.0
+    for item in items:
+        if isinstance(item, Audio):
+            position = item.stop_s
+        elif isinstance(item, Transcript):
+            assert position <= item.start_s
+
+
+def test_wav_in_and_out_needs_no_rate() -> None:
+    request = Request(Start("wav", "wav"))
+    assert request.output_sample_rate == 48000
+    request.open(LoopbackEngine())
+    header = next(request.header())
+    assert isinstance(header, Audio)
+    wav = header.audio + bytes(9600)
+    answers = [*request.answer(Audio(wav[:30])), *request.answer(Audio(wav[30:])), *request.end()]
+    pcm = b"".join(item.audio for item in answers if isinstance(item, Audio))
+    assert WavReader().feed(header.audio + pcm) == bytes(9600)
+
+
+def test_a_request_that_never_opened_can_be_closed() -> None:
+    class Refusing(LoopbackEngine):
+        def listen(self, start: Start, sample_rate: int) -> Hearing:  # type: ignore[override]
+            raise EngineError("no")
+
+    request = Request(Start("pcm_8000", None))
+    with pytest.raises(EngineError, match=r"^no$"):
+        request.open(Refusing())
+    request.close()
