@@ -22,6 +22,7 @@ from speechwire.server.engines.program import stream_program
 from speechwire.server.engines.recognize import PocketSphinxRecognizer, build_sentence
 from speechwire.server.engines.synthesize import EspeakSynthesizer
 from speechwire.server.engines.translate import ApertiumTranslator
+from speechwire.server.voices import Voice
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "train_station.wav"
 MARK = "SPEECHWIRE_TEST_PROCESS"
@@ -103,8 +104,11 @@ class FakeSynthesizer:
     def check_language(self, language: str) -> None:
         self._log.append(f"speak {language}?")
 
-    def synthesize(self, text: str, language: str, *, speed: float = 1.0) -> Iterator[bytes]:
-        self._log.append(f"speak {text}" if speed == 1.0 else f"speak {text} at {speed:g}")
+    def synthesize(
+        self, text: str, language: str, voice: Voice | None = None, *, speed: float = 1.0
+    ) -> Iterator[bytes]:
+        how = "".join(["" if voice is None else f" as {voice.timbre}", f" at {speed:g}" * (speed != 1.0)])
+        self._log.append(f"speak {text}{how}")
         for letter in text.replace("?", ""):
             yield letter.encode() * 2
 
@@ -221,6 +225,19 @@ def test_recognition_with_a_target_language_translates() -> None:
     assert list(session.feed(b"ab cd.")) == [Transcript("AB", 1.0, 1.5), Transcript("CD", 1.5, 2.0)]
     assert "translate en-es?" in log
     assert "speak es?" not in log
+
+
+def test_a_voice_speaks_its_language_unless_another_is_asked_for() -> None:
+    engine, log = fake_engine()
+    voice = Voice("fr-fr", "female1")
+    list(engine.speak(Start(None, "pcm_24000"), 24000, voice).speak("ab."))
+    list(engine.speak(Start(None, "pcm_24000", target_language="de"), 24000, voice).speak("cd."))
+    list(engine.speak(Start(None, "pcm_24000"), 24000).speak("ef."))
+    list(engine.listen(start(None, None), 24000, voice).feed(b"gh."))
+    assert [line for line in log if line.startswith("speak")] == [
+        "speak fr?", "speak ab. as female1", "speak de?", "speak cd. as female1", "speak en?", "speak ef.",
+        "speak en?", "speak gh as female1",
+    ]  # fmt: skip
 
 
 def test_synthesis_speaks_each_sentence_with_its_words_before_their_audio() -> None:

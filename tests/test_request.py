@@ -10,6 +10,7 @@ from speechwire.server.engines import Answers, EngineError
 from speechwire.server.engines.activity import StepCounter
 from speechwire.server.engines.loopback import LoopbackEngine
 from speechwire.server.request import Request
+from speechwire.server.voices import Voice
 
 
 class Hearing:
@@ -42,7 +43,7 @@ class HearingEngine(LoopbackEngine):
     def __init__(self, session: Hearing) -> None:
         self._session = session
 
-    def listen(self, start: Start, sample_rate: int) -> Hearing:  # type: ignore[override]
+    def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> Hearing:  # type: ignore[override]
         assert sample_rate == 8000
         return self._session
 
@@ -132,7 +133,7 @@ def test_wav_in_and_out_needs_no_rate() -> None:
 
 def test_a_request_that_never_opened_can_be_closed() -> None:
     class Refusing(LoopbackEngine):
-        def listen(self, start: Start, sample_rate: int) -> Hearing:  # type: ignore[override]
+        def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> Hearing:  # type: ignore[override]
             raise EngineError("no")
 
     request = Request(Start("pcm_8000", None))

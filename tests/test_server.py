@@ -23,10 +23,13 @@ from speechwire.events import Audio, Start, Transcript
 from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.protocol import ServerProtocol
 from speechwire.server import serve
+from speechwire.server.account import Usage
+from speechwire.server.dialects.gradium_rest import Meter
 from speechwire.server.engines import EngineError, SpeakingSession
 from speechwire.server.engines.loopback import LoopbackEngine
 from speechwire.server.limits import Places
-from speechwire.server.session import Disconnected, Session
+from speechwire.server.session import Disconnected, Session, Shared
+from speechwire.server.voices import Voice
 
 RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 
@@ -317,14 +320,8 @@ def test_the_loop_gets_its_turns_within_a_long_message() -> None:
     async def main() -> None:
         nonlocal most_between_turns
         with ThreadPoolExecutor(1) as workers:
-            session = Session(
-                connection,
-                ServerProtocol(wire.S2S),
-                LoopbackEngine(),
-                workers,
-                places=Places(None),
-                max_session_s=None,
-            )
+            shared = Shared(LoopbackEngine(), workers, Places(None), None, lambda _: None)
+            session = Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared)
             task = asyncio.create_task(session.run())
             while not task.done():
                 before = len(connection.sent)
@@ -369,10 +366,10 @@ class StuckEngine:
     def check(self) -> None:
         """Nothing is needed."""
 
-    def listen(self, start: Start, sample_rate: int) -> StuckSession:
+    def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> StuckSession:
         return StuckSession(self.closed, answers=self._answers)
 
-    def speak(self, start: Start, sample_rate: int) -> SpeakingSession:
+    def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> SpeakingSession:
         raise EngineError("expected audio, got text")
 
 

@@ -20,8 +20,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from harness import loopback_server, run
 from speechwire.events import Audio, Start, Transcript
 from speechwire.server import ServerLimits, serve
+from speechwire.server.account import Account
 from speechwire.server.engines import Answers
 from speechwire.server.engines.loopback import LoopbackEngine, LoopbackSession, ToneSession
+from speechwire.server.voices import Voice
 
 
 def tone(duration_ms: int, amplitude: int = 9000, sample_rate: int = 24000) -> bytes:
@@ -354,7 +356,7 @@ class GatedEngine(LoopbackEngine):
     def blocking(self) -> bool:
         return True
 
-    def listen(self, start: Start, sample_rate: int) -> LoopbackSession:
+    def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LoopbackSession:
         self.opened += 1
         return GatedSession(self, sample_rate, gated=start.target_language == "es")
 
@@ -500,7 +502,7 @@ def test_the_limit_of_one_request_is_not_that_of_its_connection() -> None:
 
 def test_a_long_input_is_cut_by_the_limit_too() -> None:
     class Endless(LoopbackEngine):
-        def speak(self, start: Start, sample_rate: int) -> ToneSession:
+        def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> ToneSession:
             return EndlessSession(sample_rate, None, 1.0)
 
     class EndlessSession(ToneSession):
@@ -562,7 +564,7 @@ def test_a_client_that_goes_leaves_nothing(stage: str, *, abrupt: bool) -> None:
     class Counting(LoopbackEngine):
         opened = closed = 0
 
-        def speak(self, start: Start, sample_rate: int) -> ToneSession:
+        def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> ToneSession:
             type(self).opened += 1
             return CountingSession(sample_rate, None, 1.0)
 
@@ -612,7 +614,7 @@ def test_stopping_the_server_ends_what_runs() -> None:
     class Counting(LoopbackEngine):
         closed = 0
 
-        def speak(self, start: Start, sample_rate: int) -> ToneSession:
+        def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> ToneSession:
             return CountingSession(sample_rate, None, 1.0)
 
     class CountingSession(ToneSession):
@@ -634,7 +636,7 @@ def test_stopping_the_server_ends_what_runs() -> None:
 
 def test_an_engine_that_breaks_is_an_internal_error() -> None:
     class Broken(LoopbackEngine):
-        def speak(self, start: Start, sample_rate: int) -> ToneSession:
+        def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> ToneSession:
             return BrokenSession(sample_rate, None, 1.0)
 
     class BrokenSession(ToneSession):
@@ -651,3 +653,43 @@ def test_an_engine_that_breaks_is_an_internal_error() -> None:
             assert received[1] == {"type": "error", "message": "internal error", "code": 1011}
 
     run(main())
+
+
+def test_what_passes_through_is_booked() -> None:
+    account = Account()
+
+    async def main() -> None:
+        async with loopback_server(account=account) as base_url:
+            setup = {"type": "setup", "input_format": "pcm", "output_format": "pcm"}
+            await converse(base_url, "tts", setup, {"type": "text", "text": "Good day."}, END)
+            await converse(base_url, "asr", setup, audio(tone(400)), audio(tone(400)), END)
+            await converse(base_url, "s2s", setup, audio(bytes(48000)), END)
+
+    run(main())
+    usage = account.usage
+    assert usage.sessions == 3
+    assert (usage.ingress_messages, usage.ingress_text_size) == (4, 9)
+    assert usage.ingress_audio_s == pytest.approx(1.8, abs=0.01)
+    assert usage.egress_text_size == len("Good") + len("day.") + len("segment 1")
+    assert usage.egress_audio_s == pytest.approx(0.4 + 1.0, abs=0.01)
+    assert usage.spent == pytest.approx(9 * 1 + 0.8 * 3 + 1.0 * 30, abs=0.5)
+
+
+def test_a_voice_of_the_catalogue_reaches_the_engine() -> None:
+    voices: list[Voice | None] = []
+
+    class Asking(LoopbackEngine):
+        def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> ToneSession:
+            voices.append(voice)
+            return super().speak(start, sample_rate, voice)
+
+    async def main() -> None:
+        async with serve(Asking()) as address:
+            for voice_id in ("ubuXFxVQwVYnZQhy", "nobody", None):
+                await converse(f"{address}/api/", "tts", {"type": "setup", "voice_id": voice_id}, END)
+
+    run(main())
+    known, *unknown = voices
+    assert known is not None
+    assert known.locale == "en-gb"
+    assert unknown == [None, None]

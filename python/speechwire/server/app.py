@@ -19,10 +19,10 @@ from starlette.websockets import WebSocket
 
 from speechwire.server import rest
 from speechwire.server.account import Account
-from speechwire.server.dialects import gradium
+from speechwire.server.dialects import gradium, gradium_rest
 from speechwire.server.engines import Engine
 from speechwire.server.limits import DEFAULT_LIMITS, Places, ServerLimits
-from speechwire.server.session import Connection, DialectProtocol, Session
+from speechwire.server.session import Connection, DialectProtocol, Meter, Session, Shared
 from speechwire.server.websocket import WebSocketConnection
 
 __all__ = ["create_app", "serve"]
@@ -73,15 +73,20 @@ def create_app(
     account = account or Account()
     sessions: set[asyncio.Task[None]] = set()
 
-    async def serve_connection(connection: Connection, protocol: DialectProtocol) -> None:
+    shared = Shared(
+        engine, workers, places, limits.max_session_s, lambda voice_id: gradium_rest.find_voice(account, voice_id)
+    )
+
+    async def serve_connection(connection: Connection, protocol: DialectProtocol, meter: Meter) -> None:
         task = asyncio.current_task()
         assert task is not None
         sessions.add(task)
         task.add_done_callback(sessions.discard)
-        session = Session(connection, protocol, engine, workers, places=places, max_session_s=limits.max_session_s)
-        await session.run()
+        await Session(connection, protocol, meter, shared).run()
 
     def serve_websocket(product: gradium.Product) -> Callable[[WebSocket], Awaitable[None]]:
+        meter = gradium_rest.Meter(account.usage, product)
+
         async def serve_gradium(websocket: WebSocket) -> None:
             token = gradium.token(websocket.headers, websocket.query_params)
             key = gradium.credential(websocket.headers, websocket.query_params)
@@ -89,7 +94,7 @@ def create_app(
             redeemed = token is not None and account.tokens.redeem(token)
             accepted = redeemed or _is_accepted(key, accepted_keys)
             protocol = gradium.open_protocol(product, key, accepted=accepted)
-            await serve_connection(WebSocketConnection(websocket), protocol)
+            await serve_connection(WebSocketConnection(websocket), protocol, meter)
 
         return serve_gradium
 

@@ -20,6 +20,7 @@ from speechwire.events import (
 )
 from speechwire.formats import FRAME_MS, bytes_per_sample, sample_rate
 from speechwire.server.engines import Answers, Engine, ListeningSession, SpeakingSession
+from speechwire.server.voices import Voice
 
 __all__ = ["Request"]
 
@@ -39,11 +40,13 @@ class Request:
     the next method is called.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, voice: Voice | None = None) -> None:
         self.output_sample_rate = 0
         if start.target_format is not None:
             self.output_sample_rate = sample_rate(start.target_format) or CONTAINER_SAMPLE_RATE
+        self.heard_s = 0.0  # audio that has reached the engine
         self._start = start
+        self._voice = voice
         self._session: ListeningSession | SpeakingSession | None = None
         self._decoder: Transcoder | None = None
         self._encoder: Transcoder | None = None
@@ -56,10 +59,10 @@ class Request:
         """Begin; raises EngineError if the engine cannot serve the request."""
         start = self._start
         if start.source_format is None:
-            self._session = engine.speak(start, self.output_sample_rate)
+            self._session = engine.speak(start, self.output_sample_rate, self._voice)
         else:
             hint = self.output_sample_rate or sample_rate(start.source_format) or RECOGNITION_SAMPLE_RATE
-            listening = self._session = engine.listen(start, hint)
+            listening = self._session = engine.listen(start, hint, self._voice)
             self._decoder = Transcoder(start.source_format, f"pcm_{listening.input_sample_rate}")
         if start.target_format is not None:
             self._encoder = Transcoder(f"pcm_{self._session.output_sample_rate}", start.target_format, FRAME_MS)
@@ -75,7 +78,7 @@ class Request:
                 self._has_input = True
                 assert self._decoder is not None
                 for pcm in self._decoder.feed(audio):
-                    yield from self._translate(self._listening.feed(pcm))
+                    yield from self._hear(pcm)
             case Text(text):
                 yield from self._translate(self._speaking.speak(text))
             case Pause(seconds):
@@ -91,7 +94,7 @@ class Request:
         # No input is no error, not even where a header would have been expected.
         if self._decoder is not None and self._has_input:
             for pcm in self._decoder.flush():
-                yield from self._translate(self._listening.feed(pcm))
+                yield from self._hear(pcm)
         yield from self._flush_engine()
         if self._encoder is not None:
             yield from map(self._with_span, self._encoder.flush())
@@ -108,6 +111,10 @@ class Request:
     @property
     def _speaking(self) -> SpeakingSession:
         return cast(SpeakingSession, self._session)
+
+    def _hear(self, pcm: bytes) -> Iterator[OutputEvent]:
+        self.heard_s += len(pcm) / 2 / self._listening.input_sample_rate
+        return self._translate(self._listening.feed(pcm))
 
     def _flush_engine(self) -> Iterator[OutputEvent]:
         assert self._session is not None

@@ -9,16 +9,18 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from speechwire.errors import AudioError
-from speechwire.events import Audio, EndOfStream, Failure, FailureKind, InputEvent, OutputEvent, Start
+from speechwire.events import Audio, EndOfStream, Failure, FailureKind, InputEvent, OutputEvent, Start, Text
 from speechwire.server.engines import Engine, EngineError
 from speechwire.server.inbox import Inbox
 from speechwire.server.limits import Places, PlacesTaken
 from speechwire.server.request import Request
+from speechwire.server.voices import Voice
 
-__all__ = ["Connection", "DialectProtocol", "Disconnected", "Session"]
+__all__ = ["Connection", "DialectProtocol", "Disconnected", "Meter", "Session", "Shared"]
 
 logger = logging.getLogger("speechwire.server")
 
@@ -77,6 +79,41 @@ class DialectProtocol(Protocol):
         """Return what has to be sent, and forget it."""
 
 
+class Meter(Protocol):
+    """What books the use of a session; called on the event loop."""
+
+    def count_start(self) -> None:
+        """A request was taken."""
+
+    def count_input_audio(self, seconds: float) -> None:
+        """A message brought audio."""
+
+    def count_input_text(self, num_characters: int) -> None:
+        """A message brought text to be spoken."""
+
+    def count_output(self, event: OutputEvent) -> None:
+        """An event went to the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of a server have in common.
+
+    Args:
+        engine: Answers every request.
+        workers: Run an engine that blocks.
+        places: Of the requests that may run at once.
+        max_session_s: Seconds that a request may last, or None.
+        find_voice: Tells how a voice sounds, or None for an id that nobody knows.
+    """
+
+    engine: Engine
+    workers: Executor
+    places: Places
+    max_session_s: float | None
+    find_voice: Callable[[str], Voice | None]
+
+
 class Session:
     """Serves one connection until it ends.
 
@@ -85,22 +122,12 @@ class Session:
     answers is soon not read from either, and nothing piles up here.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        protocol: DialectProtocol,
-        engine: Engine,
-        workers: Executor,
-        *,
-        places: Places,
-        max_session_s: float | None,
-    ) -> None:
+    def __init__(self, connection: Connection, protocol: DialectProtocol, meter: Meter, shared: Shared) -> None:
         self._connection = connection
         self._protocol = protocol
-        self._engine = engine
-        self._workers = workers
-        self._places = places
-        self._max_session_s = max_session_s
+        self._meter = meter
+        self._engine = shared.engine
+        self._shared = shared
         self._running: dict[str | None, _Running] = {}
         self._unsent: deque[str] = deque()
         self._sending = asyncio.Lock()
@@ -165,9 +192,10 @@ class Session:
     async def _serve(self, name: str | None, start: Start, running: _Running) -> None:
         last: OutputEvent = EndOfStream()
         try:
-            async with asyncio.timeout(self._max_session_s) as limit:
-                await self._places.take(start.wait_s)
-                request = Request(start)
+            async with asyncio.timeout(self._shared.max_session_s) as limit:
+                await self._shared.places.take(start.wait_s)
+                voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
+                request = Request(start, voice)
                 try:
                     await self._answer(name, request, running.inbox)
                 finally:
@@ -175,7 +203,7 @@ class Session:
                     try:
                         await self._close_request(request)
                     finally:
-                        self._places.leave()
+                        self._shared.places.leave()
         except Disconnected:
             raise
         except Exception as error:
@@ -189,31 +217,43 @@ class Session:
 
     async def _answer(self, name: str | None, request: Request, inbox: Inbox) -> None:
         await self._call(request.open, self._engine)
+        self._meter.count_start()
         self._protocol.start_output(name, str(uuid.uuid4()), request.output_sample_rate)
         await self._send_answers(name, request.header())
         while not isinstance(event := await inbox.get(), EndOfStream):
-            if not isinstance(event, Audio):
-                await self._send_answers(name, request.answer(event))
+            if isinstance(event, Audio):
+                await self._answer_audio(name, request, event.audio)
                 continue
-            # In slices, because a message may hold minutes, and this loop serves others too.
-            for start in range(0, len(event.audio), SLICE_BYTES):
-                if start:
-                    await asyncio.sleep(0)
-                await self._send_answers(name, request.answer(Audio(event.audio[start : start + SLICE_BYTES])))
+            if isinstance(event, Text):
+                self._meter.count_input_text(len(event.text))
+            await self._send_answers(name, request.answer(event))
         await self._send_answers(name, request.end())
+
+    async def _answer_audio(self, name: str | None, request: Request, audio: bytes) -> None:
+        heard_s = request.heard_s
+        # In slices, because a message may hold minutes, and this loop serves others too.
+        for start in range(0, len(audio), SLICE_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            await self._send_answers(name, request.answer(Audio(audio[start : start + SLICE_BYTES])))
+        self._meter.count_input_audio(request.heard_s - heard_s)
 
     async def _send_answers(self, name: str | None, events: Iterator[OutputEvent]) -> None:
         if not self._engine.blocking:
             for number, event in enumerate(events, 1):
-                self._protocol.send_event(name, event)
+                self._tell(name, event)
                 if number % EVENTS_BETWEEN_TURNS == 0:
                     await self._send_pending()
                     await asyncio.sleep(0)
         else:
             while (answer := await self._call(next, events, None)) is not None:
-                self._protocol.send_event(name, answer)
+                self._tell(name, answer)
                 await self._send_pending()
         await self._send_pending()
+
+    def _tell(self, name: str | None, event: OutputEvent) -> None:
+        self._protocol.send_event(name, event)
+        self._meter.count_output(event)
 
     async def _close_request(self, request: Request) -> None:
         try:
@@ -254,7 +294,7 @@ class Session:
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         if not self._engine.blocking:
             return function(*args)
-        work = asyncio.get_running_loop().run_in_executor(self._workers, function, *args)
+        work = asyncio.get_running_loop().run_in_executor(self._shared.workers, function, *args)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from speechwire.events import Audio, OutputEvent, Transcript
 from speechwire.gradium import rest_wire, wire
-from speechwire.server.account import Account, Full, Shelf
+from speechwire.server.account import Account, Full, Shelf, Usage
 from speechwire.server.dialects import gradium
 from speechwire.server.voices import FEMALE, MALE, Voice, timbre_for
 
@@ -16,6 +17,7 @@ __all__ = [
     "OPERATIONS",
     "Answer",
     "Body",
+    "Meter",
     "Operation",
     "Request",
     "Upload",
@@ -140,6 +142,38 @@ def find_voice(account: Account, voice_id: str) -> Voice | None:
         if row is None or not _is_ready(account, row):
             return None
     return Voice(row.get("language") or wire.LANGUAGES[0], timbre_for(voice_id))
+
+
+class Meter:
+    """Books the use of the sessions of one product on an account."""
+
+    def __init__(self, usage: Usage, product: wire.Product) -> None:
+        self._usage = usage
+        self._price = {
+            wire.TTS.name: rest_wire.TTS_CREDITS_PER_CHARACTER,
+            wire.STT.name: rest_wire.STT_CREDITS_PER_SECOND,
+            wire.S2S.name: rest_wire.S2S_CREDITS_PER_SECOND,
+        }[product.name]
+
+    def count_start(self) -> None:
+        """A request was taken."""
+        self._usage.count_session()
+
+    def count_input_audio(self, seconds: float) -> None:
+        """A message brought audio."""
+        self._usage.count_ingress_audio(seconds, self._price)
+
+    def count_input_text(self, num_characters: int) -> None:
+        """A message brought text to be spoken."""
+        self._usage.count_ingress_text(num_characters, self._price)
+
+    def count_output(self, event: OutputEvent) -> None:
+        """An event went to the client; only text and audio count."""
+        match event:
+            case Audio(_, start_s, stop_s):
+                self._usage.count_egress_audio(stop_s - start_s)
+            case Transcript(text):
+                self._usage.count_egress_text(len(text))
 
 
 # --- voices

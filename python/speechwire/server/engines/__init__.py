@@ -12,6 +12,7 @@ from typing import Protocol
 
 from speechwire.errors import SpeechwireError
 from speechwire.events import Audio, Start, Transcript, VadStep
+from speechwire.server.voices import Voice
 
 __all__ = ["Answers", "Engine", "EngineError", "EngineSession", "ListeningSession", "SpeakingSession"]
 
@@ -77,19 +78,20 @@ class Engine(Protocol):
     def check(self) -> None:
         """Verify that every part is installed; raises EngineError with the line that installs what is missing."""
 
-    def listen(self, start: Start, sample_rate: int) -> ListeningSession:
+    def listen(self, start: Start, sample_rate: int, voice: Voice | None) -> ListeningSession:
         """Begin to recognise, or to interpret where `start.target_format` tells of audio to come back.
 
         Args:
             start: What the client wants.
             sample_rate: Rate in Hz of the client's audio, its output if there is any: a hint, as it is resampled.
+            voice: To speak with, if the client named one that is known; `start.voice_id` is what it said.
 
         Raises:
             EngineError: The request cannot be served, for example an unknown pair of languages.
         """
 
-    def speak(self, start: Start, sample_rate: int) -> SpeakingSession:
-        """Begin to speak for a client that wants audio at `sample_rate` Hz, a hint as above.
+    def speak(self, start: Start, sample_rate: int, voice: Voice | None) -> SpeakingSession:
+        """Begin to speak for a client that wants audio at `sample_rate` Hz, a hint as above, with a voice.
 
         Raises:
             EngineError: The request cannot be served, for example a language without a voice.

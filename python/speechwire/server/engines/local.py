@@ -19,6 +19,7 @@ from speechwire.server.engines.recognize import PocketSphinxRecognizer
 from speechwire.server.engines.sentences import SentenceSplitter, spread_words
 from speechwire.server.engines.synthesize import EspeakSynthesizer
 from speechwire.server.engines.translate import ApertiumTranslator
+from speechwire.server.voices import Voice
 
 __all__ = ["LocalEngine", "Recognition", "Recognizer", "Synthesizer", "Translator"]
 
@@ -90,10 +91,13 @@ class Synthesizer(Protocol):
     def check_language(self, language: str) -> None:
         """Raise EngineError if there is no voice for `language`."""
 
-    def synthesize(self, text: str, language: str, *, speed: float = 1.0) -> Iterator[bytes]:
+    def synthesize(
+        self, text: str, language: str, voice: Voice | None = None, *, speed: float = 1.0
+    ) -> Iterator[bytes]:
         """Yield `text` spoken in `language` as s16le mono PCM; closing the iterator stops the work.
 
-        A `speed` of 1.0 is usual; 0.5 to 2.0 may be asked for.
+        Without a voice it is that of the language; the accent of one from another language is not used. A `speed` of
+        1.0 is usual; 0.5 to 2.0 may be asked for.
 
         Raises:
             EngineError: The synthesis failed or took too long.
@@ -107,7 +111,7 @@ class LocalEngine:
     language, or with the source language as target, the words are spoken again as they are. Recognition gives the words
     of each utterance; with a target language those of its translation. Synthesis speaks a sentence at a time.
 
-    A request without a language is taken for English. `voice_id` is ignored: each language has one voice.
+    A request without a language is taken for English; one for synthesis has that of its voice.
 
     Args:
         recognizer: PocketSphinx unless given.
@@ -136,7 +140,9 @@ class LocalEngine:
         self._translator.check()
         self._synthesizer.check()
 
-    def listen(self, start: Start, sample_rate: int) -> LocalInterpreting | LocalRecognition:
+    def listen(
+        self, start: Start, sample_rate: int, voice: Voice | None = None
+    ) -> LocalInterpreting | LocalRecognition:
         """Begin to recognise or interpret; the session hears and answers at its parts' rates.
 
         Raises:
@@ -150,18 +156,18 @@ class LocalEngine:
         if start.target_format is None:
             return LocalRecognition(self._recognizer, self._translator, source, target)
         self._synthesizer.check_language(target)
-        speech = _Speech(self._synthesizer, target, start.speed)
+        speech = _Speech(self._synthesizer, target, voice, start.speed)
         return LocalInterpreting(self._recognizer, self._translator, speech, source, target)
 
-    def speak(self, start: Start, sample_rate: int) -> LocalSynthesis:
+    def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LocalSynthesis:
         """Begin to speak; the session answers at the synthesiser's rate.
 
         Raises:
             EngineError: There is no voice for the language.
         """
-        language = start.target_language or _DEFAULT_LANGUAGE
+        language = start.target_language or (_DEFAULT_LANGUAGE if voice is None else voice.language)
         self._synthesizer.check_language(language)
-        return LocalSynthesis(_Speech(self._synthesizer, language, start.speed))
+        return LocalSynthesis(_Speech(self._synthesizer, language, voice, start.speed))
 
 
 class LocalInterpreting:
@@ -300,10 +306,11 @@ class LocalSynthesis:
 class _Speech:
     """What one request says, and when: its output clock."""
 
-    def __init__(self, synthesizer: Synthesizer, language: str, speed: float) -> None:
+    def __init__(self, synthesizer: Synthesizer, language: str, voice: Voice | None, speed: float) -> None:
         self.sample_rate = synthesizer.sample_rate
         self._synthesizer = synthesizer
         self._language = language
+        self._voice = voice
         self._speed = speed
         self._piece_samples = int(self.sample_rate / _PIECES_PER_SECOND)
         self._num_samples = 0
@@ -337,7 +344,9 @@ class _Speech:
         return self._pieces(bytes(2 * round(seconds * self.sample_rate)))
 
     def _synthesize(self, text: str) -> bytes:
-        return b"".join(self._synthesizer.synthesize(text, self._language, speed=self._speed)) if text else b""
+        if not text:
+            return b""
+        return b"".join(self._synthesizer.synthesize(text, self._language, self._voice, speed=self._speed))
 
     def _padded(self, pcm: bytes) -> bytes:
         # To a whole frame of the output clock and one of silence: otherwise the slicer and the resampler behind this

@@ -17,6 +17,7 @@ from speechwire.events import Audio, Start, Transcript, VadStep
 from speechwire.server.engines import Answers
 from speechwire.server.engines.activity import STEP_MS, StepCounter
 from speechwire.server.engines.sentences import SentenceSplitter
+from speechwire.server.voices import Voice
 
 __all__ = ["LoopbackEngine"]
 
@@ -67,12 +68,12 @@ class LoopbackEngine:
     def check(self) -> None:
         """Nothing to verify: this engine has no parts to install."""
 
-    def listen(self, start: Start, sample_rate: int) -> LoopbackSession:
+    def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LoopbackSession:
         """Begin a request that hears, and answers, at `sample_rate` Hz; languages and voice are ignored."""
         return LoopbackSession(sample_rate, returns_audio=start.target_format is not None)
 
-    def speak(self, start: Start, sample_rate: int) -> ToneSession:
-        """Begin a request that speaks at `sample_rate` Hz; the language is ignored."""
+    def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> ToneSession:
+        """Begin a request that speaks at `sample_rate` Hz; each voice id has its own tones, any language the same."""
         return ToneSession(sample_rate, start.voice_id, start.speed)
 
 
