@@ -73,6 +73,44 @@ def test_translate_against_a_server(tmp_path: Path) -> None:
         assert refused.stderr == "speechwire: error from the server: API key is revoked or expired (code 1008)\n"
 
 
+def test_transcribe_offline() -> None:
+    done = speechwire("transcribe", SAMPLE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "no --url and no key: transcribing offline, inside this program\n"
+    assert "Where is the train station?" in done.stdout
+    assert done.stdout.endswith("\n")
+    assert done.stdout.count("\n") == 1
+
+
+def test_transcribe_as_json() -> None:
+    done = speechwire("transcribe", SAMPLE, "--json", "--language", "en")
+    words = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "station?" in [word["text"] for word in words]
+    assert all(word["start_s"] < word["stop_s"] for word in words)
+    assert [word["start_s"] for word in words] == sorted(word["start_s"] for word in words)
+
+
+def test_transcribe_of_silence_prints_nothing(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "silence.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(32000))
+    done = speechwire("transcribe", tmp_path / "silence.wav")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_speak_offline(tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    done = speechwire("speak", "Guten Morgen. Wie geht es Ihnen?", "-o", out, "--language", "de")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{out}: ")
+    with wave.open(str(out)) as result:
+        assert (result.getframerate(), result.getnchannels(), result.getsampwidth()) == (48000, 1, 2)
+        assert result.getnframes() > 48000
+    command = [*COMMAND, "speak", "-", "-o", str(out)]
+    piped = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, env=environment())
+    assert (piped.returncode, piped.stderr) == (1, "speechwire: expected a text to speak, got ''\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_stops_cleanly(number: signal.Signals) -> None:
     with serving("--engine", "loopback") as (_, process):

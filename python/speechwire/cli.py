@@ -1,4 +1,4 @@
-"""The command line: `speechwire translate` and `speechwire serve`.
+"""The command line: `speechwire translate`, `transcribe`, `speak` and `serve`.
 
 Exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong usage, 130 interrupted.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from speechwire.codec import WavReader, WavWriter, build_info
 from speechwire.errors import SpeechwireError
@@ -23,7 +24,7 @@ from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.client import KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from speechwire.gradium.stream import S2SStream
+    from speechwire.gradium.stream import S2SStream, TTSStream
     from speechwire.server.engines import Engine
 
 __all__ = ["main"]
@@ -62,19 +63,35 @@ def _parser() -> argparse.ArgumentParser:
     translate.add_argument("input", type=Path, metavar="IN.wav")
     translate.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.wav")
     translate.add_argument("--to", required=True, choices=wire.LANGUAGES, help="language of the output")
-    translate.add_argument("--url", help="service to use, such as http://127.0.0.1:8000/api; default: see --api-key")
-    translate.add_argument(
-        "--api-key",
-        help=f"key of the service; default: ${KEY_VARIABLE}. With neither a key nor --url, the offline server inside "
-        "this program does the work",
-    )
     translate.add_argument("--voice", metavar="ID", help="voice of the output; default: one of the language")
-    translate.add_argument(
-        "--realtime",
-        action=argparse.BooleanOptionalAction,
-        help="send at the speed of speech; default: yes, except to the offline server",
-    )
     translate.set_defaults(command=_translate)
+
+    transcribe = commands.add_parser("transcribe", help="write down the speech in a WAV file")
+    transcribe.add_argument("input", type=Path, metavar="IN.wav")
+    transcribe.add_argument("--language", choices=wire.LANGUAGES, help="language of the speech; default: recognised")
+    transcribe.add_argument("--json", action="store_true", help="one JSON object a line: text, start_s, stop_s")
+    transcribe.set_defaults(command=_transcribe)
+
+    speak = commands.add_parser("speak", help="speak a text into a WAV file")
+    speak.add_argument("text", metavar="TEXT", help='what to say; "-" reads standard input')
+    speak.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.wav")
+    speak.add_argument("--language", choices=wire.LANGUAGES, default="en", help="default: %(default)s")
+    speak.add_argument("--voice", metavar="ID", help="default: one of the language")
+    speak.set_defaults(command=_speak)
+
+    for command in (translate, transcribe, speak):
+        command.add_argument("--url", help="service to use, such as http://127.0.0.1:8000/api; default: see --api-key")
+        command.add_argument(
+            "--api-key",
+            help=f"key of the service; default: ${KEY_VARIABLE}. With neither a key nor --url, the offline server "
+            "inside this program does the work",
+        )
+    for command in (translate, transcribe):
+        command.add_argument(
+            "--realtime",
+            action=argparse.BooleanOptionalAction,
+            help="send at the speed of speech; default: yes, except to the offline server",
+        )
 
     serve = commands.add_parser("serve", help="run the local server")
     serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
@@ -119,17 +136,9 @@ def _count(text: str) -> int:
 
 
 async def _translate(arguments: argparse.Namespace) -> None:
-    api_key = arguments.api_key or os.environ.get(KEY_VARIABLE)
-    embedded = arguments.url is None and not api_key
     speech = arguments.input.read_bytes()
     duration_s = _wav_duration_s(speech)
-    async with contextlib.AsyncExitStack() as stack:
-        if embedded:
-            sys.stderr.write(f"no --url and no key: translating offline, inside this program, to {arguments.to!r}\n")
-            base_url = f"{await stack.enter_async_context(_import_serve()(_engine('local')))}/api/"
-        else:
-            base_url = arguments.url or wire.BASE_URL
-        client = GradiumClient(base_url=base_url, api_key=api_key or "local")
+    async with _service(arguments, f"translating offline, inside this program, to {arguments.to!r}") as client:
         stream = await client.s2s_stream(
             {
                 "input_format": "pcm",
@@ -138,11 +147,11 @@ async def _translate(arguments: argparse.Namespace) -> None:
                 "json_config": {"target_language": arguments.to},
             },
             speech,
-            source_format="wav",
-            realtime=not embedded if arguments.realtime is None else arguments.realtime,
+            source_format=wire.WAV,
+            realtime=_is_realtime(arguments),
         )
         started = time.monotonic()
-        num_samples = await _write_output(stream, arguments.output, duration_s)
+        num_samples = await _write_output(stream, arguments.output, duration_s, show_text=True)
     seconds = num_samples / wire.OUTPUT_PCM_SAMPLE_RATE
     sys.stdout.write(
         f"{arguments.output}: {seconds:.2f} s, {wire.OUTPUT_PCM_SAMPLE_RATE} Hz mono, "
@@ -150,18 +159,82 @@ async def _translate(arguments: argparse.Namespace) -> None:
     )
 
 
-async def _write_output(stream: S2SStream, path: Path, duration_s: float) -> int:
+async def _transcribe(arguments: argparse.Namespace) -> None:
+    speech = arguments.input.read_bytes()
+    duration_s = _wav_duration_s(speech)
+    async with _service(arguments, "transcribing offline, inside this program") as client:
+        setup: dict[str, Any] = {"input_format": "pcm"}
+        if arguments.language is not None:
+            setup["json_config"] = {"language": arguments.language}
+        stream = await client.stt_stream(setup, speech, source_format=wire.WAV, realtime=_is_realtime(arguments))
+        separator = ""
+        with _progress(duration_s) as show:
+            async for text in stream.iter_text():
+                if arguments.json:
+                    fields = {"text": text.text, "start_s": text.start_s, "stop_s": text.stop_s}
+                    sys.stdout.write(f"{json.dumps(fields, ensure_ascii=False)}\n")
+                else:
+                    sys.stdout.write(f"{separator}{text.text}")
+                    separator = " "
+                sys.stdout.flush()
+                show(stream.sent_ms / 1000)
+    if separator:
+        sys.stdout.write("\n")
+
+
+async def _speak(arguments: argparse.Namespace) -> None:
+    text = sys.stdin.read() if arguments.text == "-" else arguments.text
+    if not text.strip():
+        raise CommandError(f"expected a text to speak, got {text!r}")
+    async with _service(arguments, f"speaking offline, inside this program, in {arguments.language!r}") as client:
+        setup = {
+            "output_format": "pcm",
+            "voice_id": arguments.voice or wire.DEFAULT_VOICES[arguments.language],
+            "json_config": {"language": arguments.language},
+        }
+        started = time.monotonic()
+        stream = await client.tts_stream(setup, text)
+        num_samples = await _write_output(stream, arguments.output, 0.0, show_text=False)
+    seconds = num_samples / wire.OUTPUT_PCM_SAMPLE_RATE
+    sys.stdout.write(
+        f"{arguments.output}: {seconds:.2f} s, {wire.OUTPUT_PCM_SAMPLE_RATE} Hz mono, "
+        f"in {time.monotonic() - started:.2f} s\n"
+    )
+
+
+def _is_embedded(arguments: argparse.Namespace) -> bool:
+    return arguments.url is None and not (arguments.api_key or os.environ.get(KEY_VARIABLE))
+
+
+def _is_realtime(arguments: argparse.Namespace) -> bool:
+    return not _is_embedded(arguments) if arguments.realtime is None else arguments.realtime
+
+
+@contextlib.asynccontextmanager
+async def _service(arguments: argparse.Namespace, what: str) -> AsyncIterator[GradiumClient]:
+    """Yield a client of the service that the arguments name, or of the offline server, which then says `what`."""
+    api_key = arguments.api_key or os.environ.get(KEY_VARIABLE)
+    async with contextlib.AsyncExitStack() as stack:
+        if _is_embedded(arguments):
+            sys.stderr.write(f"no --url and no key: {what}\n")
+            base_url = f"{await stack.enter_async_context(_import_serve()(_engine('local')))}/api/"
+        else:
+            base_url = arguments.url or wire.BASE_URL
+        yield GradiumClient(base_url=base_url, api_key=api_key or "local")
+
+
+async def _write_output(stream: S2SStream | TTSStream, path: Path, duration_s: float, *, show_text: bool) -> int:
     # Under its own name only when it is whole; a failure leaves an older file as it was.
     partial = path.with_name(f"{path.name}.part")
     try:
-        num_bytes = await _write_partial(stream, partial, duration_s)
+        num_bytes = await _write_partial(stream, partial, duration_s, show_text=show_text)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return num_bytes // 2
 
 
-async def _write_partial(stream: S2SStream, path: Path, duration_s: float) -> int:
+async def _write_partial(stream: S2SStream | TTSStream, path: Path, duration_s: float, *, show_text: bool) -> int:
     num_bytes = 0
     with path.open("wb") as file, _progress(duration_s) as show:
         writer = WavWriter(wire.OUTPUT_PCM_SAMPLE_RATE)
@@ -169,7 +242,7 @@ async def _write_partial(stream: S2SStream, path: Path, duration_s: float) -> in
             if message["type"] == wire.AUDIO:
                 num_bytes += len(message["audio"])
                 file.write(writer.feed(message["audio"]))
-            elif message["type"] == wire.TEXT:
+            elif message["type"] == wire.TEXT and show_text:
                 sys.stdout.write(f"[{message['start_s']:6.2f} s] {message['text']}\n")
                 sys.stdout.flush()
             show(stream.sent_ms / 1000)
