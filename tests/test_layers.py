@@ -55,12 +55,16 @@ ALLOWED: dict[str, set[str]] = {
     "server.__init__": {"server.app", "server.limits"},
     "server.account": set(),
     "server.app": {
-        "server.account", "server.dialects.gradium", "server.dialects.gradium_rest", "server.engines", "server.limits",
-        "server.rest",
+        "server.account", "server.dialects.gradium", "server.dialects.gradium_post", "server.dialects.gradium_rest",
+        "server.engines", "server.limits", "server.post", "server.rest",
         "server.session", "server.websocket", "+starlette", "+uvicorn",
     },
     "server.inbox": {"events"},
     "server.limits": set(),
+    "server.post": {
+        "server.account", "server.dialects.gradium_post", "server.dialects.gradium_rest", "server.rest",
+        "server.session", "+starlette",
+    },
     "server.request": {"codec", "events", "formats", "server.engines", "server.voices"},
     "server.rest": {"server.account", "server.dialects.gradium_rest", "+starlette"},
     "server.session": {
@@ -69,6 +73,9 @@ ALLOWED: dict[str, set[str]] = {
     "server.websocket": {"server.session", "+starlette"},
     "server.dialects.__init__": set(),
     "server.dialects.gradium": {"gradium.protocol", "gradium.wire"},
+    "server.dialects.gradium_post": {
+        "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium_rest",
+    },
     "server.dialects.gradium_rest": {
         "events", "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium", "server.voices",
     },
@@ -99,11 +106,13 @@ WITHOUT_IO = (
     "gradium.rest_wire",
     "gradium.wire",
     "server.dialects.gradium",
+    "server.dialects.gradium_post",
     "server.dialects.gradium_rest",
 )
 IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threading", "time", "uuid"}
 AWAITING_SERVER_MODULES = {
-    "server.app", "server.inbox", "server.limits", "server.rest", "server.session", "server.websocket",
+    "server.app", "server.inbox", "server.limits", "server.post", "server.rest", "server.session",
+    "server.websocket",
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "EMBEDDINGS_ROUTE",
     "FROM_EMBEDDING_ROUTE",
     "GENERATE_ROUTE",
+    "INPUT_CONTENT_TYPES",
     "INPUT_FORMAT_PARAMETER",
     "INVALID_JSON",
     "JSON_CONFIG_PARAMETER",
@@ -38,14 +39,17 @@ __all__ = [
     "NO_CREDITS",
     "POST_STT_ROUTE",
     "POST_TTS_ROUTE",
+    "POST_TTS",
     "PROMOTION",
     "PRONUNCIATION",
     "PRONUNCIATIONS_ROUTE",
     "PRONUNCIATION_CHANGES",
     "PRONUNCIATION_QUERY",
     "S2S_CREDITS_PER_SECOND",
+    "STEPS_PARAMETER",
     "STT_CREDITS_PER_SECOND",
     "SUMMARY_ROUTE",
+    "TEXT_CONTENT_TYPE",
     "TOKEN_ROUTE",
     "TTS_CREDITS_PER_CHARACTER",
     "VOICE",
@@ -74,6 +78,7 @@ __all__ = [
     "build_problem",
     "build_promotion",
     "build_refusal",
+    "build_speech_refusal",
     "build_rule",
     "build_summary",
     "build_token",
@@ -88,6 +93,7 @@ __all__ = [
     "parse_refusal",
     "parse_token",
     "store_full",
+    "unsupported_content_type",
 ]
 
 # Routes (OpenAPI document, published SDK; API reference for the token).
@@ -107,7 +113,10 @@ MODEL_PARAMETER: Final = "model"
 INPUT_FORMAT_PARAMETER: Final = "input_format"
 JSON_CONFIG_PARAMETER: Final = "json_config"
 
+STEPS_PARAMETER: Final = "steps"  # our own: "1" asks for the voice activity too
+
 JSON_CONTENT_TYPE: Final = "application/json"
+TEXT_CONTENT_TYPE: Final = "text/plain"
 NDJSON_CONTENT_TYPE: Final = "application/x-ndjson"
 # What carries audio of a format in an HTTP body (OpenAPI document; the types of G.711 are our choice).
 AUDIO_CONTENT_TYPES: Final[Mapping[str, str]] = {
@@ -117,6 +126,14 @@ AUDIO_CONTENT_TYPES: Final[Mapping[str, str]] = {
     "ulaw_8000": "audio/basic",
     "mulaw_8000": "audio/basic",
     "alaw_8000": "audio/x-alaw-basic",
+}
+
+# What the one-shot recognition takes where no parameter names the format (OpenAPI document).
+INPUT_CONTENT_TYPES: Final[Mapping[str, str]] = {
+    "audio/wav": wire.WAV,
+    "audio/pcm": "pcm",
+    "audio/ogg": "opus",
+    "audio/opus": "opus",
 }
 
 DRAFT_PREFIX: Final = "vox_emb_"  # of the id of a designed voice that is not kept yet (published SDK)
@@ -215,6 +232,11 @@ DRAFT: Final = (
     Field("n_samples", int, default=1, low=1, high=5),
 )
 DRAFT_QUERY: Final = (Field("embedding_id", str, required=True, low=1, high=200),)
+# What the one-shot synthesis reads itself; the rest of its body is that of a setup, and checked as one.
+POST_TTS: Final = (
+    Field("text", str, required=True),
+    Field("only_audio", bool, default=False),
+)
 PRONUNCIATION: Final = (
     _name(required=True),
     _language(required=True),
@@ -638,6 +660,16 @@ INVALID_JSON: Final = "JSON decode error"
 def build_refusal(detail: str | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Build the body of a refusal."""
     return {"detail": detail if isinstance(detail, str) else list(detail)}
+
+
+def build_speech_refusal(code: int, reason: str) -> str:
+    """Build the plain text by which the speech routes refuse what a WebSocket would answer with an `error`."""
+    return f"error from server {code}: {reason}"
+
+
+def unsupported_content_type(content_type: str) -> str:
+    """Return the service's words for a content type that recognition does not take; the spelling is its own."""
+    return f"unsupported content type for SST {content_type!r}"
 
 
 def build_problem(loc: Sequence[str | int], msg: str, kind: str) -> dict[str, Any]:

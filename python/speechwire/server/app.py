@@ -17,9 +17,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from speechwire.server import rest
+from speechwire.server import post, rest
 from speechwire.server.account import Account
 from speechwire.server.dialects import gradium, gradium_rest
+from speechwire.server.dialects.gradium_post import Post
 from speechwire.server.engines import Engine
 from speechwire.server.limits import DEFAULT_LIMITS, Places, ServerLimits
 from speechwire.server.session import Connection, DialectProtocol, Meter, Session, Shared
@@ -98,6 +99,10 @@ def create_app(
 
         return serve_gradium
 
+    async def serve_post(connection: Connection, asked: Post, key: str | None) -> None:
+        protocol = gradium.open_protocol(asked.product, key, accepted=_is_accepted(key, accepted_keys))
+        await serve_connection(connection, protocol, gradium_rest.Meter(account.usage, asked.product))
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
@@ -111,6 +116,7 @@ def create_app(
         routes=[
             *routes,
             *rest.routes(account, lambda key: _is_accepted(key, accepted_keys), base_path),
+            *post.routes(account, serve_post, base_path),
             WebSocketRoute("/{path:path}", _refuse_path),
         ],
         exception_handlers={HTTPException: rest.refuse},

@@ -19,7 +19,7 @@ from speechwire.server.account import Account
 from speechwire.server.dialects import gradium_rest
 from speechwire.server.dialects.gradium_rest import Answer, Body, Operation, Request, Upload
 
-__all__ = ["refuse", "routes"]
+__all__ = ["read_body", "refuse", "respond", "routes"]
 
 MAX_JSON_BYTES: Final = 1024 * 1024
 MAX_FORM_BYTES: Final = 64 * 1024 * 1024  # with a recording in it, which is kept on disk while it is read
@@ -45,7 +45,7 @@ def routes(account: Account, is_accepted: Callable[[str | None], bool], base_pat
 async def refuse(_: HttpRequest, error: Exception) -> Response:
     """Answer a path or a method that does not exist, in the shape of every other refusal."""
     assert isinstance(error, HTTPException)
-    return _response(gradium_rest.refuse(error.status_code, error.detail), error.headers)
+    return respond(gradium_rest.refuse(error.status_code, error.detail), error.headers)
 
 
 def _endpoint(
@@ -54,20 +54,26 @@ def _endpoint(
     async def endpoint(http: HttpRequest) -> Response:
         key = gradium_rest.credential(http.headers)
         if not is_accepted(key):
-            return _response(gradium_rest.refuse_credential(key))
-        try:
-            async with asyncio.timeout(BODY_S):
-                body, files = await _read_body(http, operation.body)
-        except TimeoutError:
-            return _response(gradium_rest.refuse(408, f"the body took more than {BODY_S:g} s"))
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        if body is None:
-            return _response(gradium_rest.refuse_json())
-        request = Request(http.path_params, http.query_params, body, files)
-        return _response(gradium_rest.answer(operation, account, request))
+            return respond(gradium_rest.refuse_credential(key))
+        read = await read_body(http, operation.body)
+        if isinstance(read, Response):
+            return read
+        request = Request(http.path_params, http.query_params, *read)
+        return respond(gradium_rest.answer(operation, account, request))
 
     return endpoint
+
+
+async def read_body(http: HttpRequest, body: Body) -> tuple[dict[str, Any], dict[str, Upload]] | Response:
+    """Return a body's JSON object or its form's texts, and its files; a body that cannot be read is refused."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            value, files = await _read_body(http, body)
+    except TimeoutError:
+        return respond(gradium_rest.refuse(408, f"the body took more than {BODY_S:g} s"))
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is there to read it
+    return respond(gradium_rest.refuse_json()) if value is None else (value, files)
 
 
 async def _read_body(http: HttpRequest, body: Body) -> tuple[dict[str, Any] | None, dict[str, Upload]]:
@@ -105,6 +111,12 @@ def _limited(receive: Receive, most: int) -> Receive:
     return limited
 
 
-def _response(answer: Answer, headers: Any = None) -> Response:
-    content = b"" if answer.value is None else json.dumps(answer.value).encode()
+def respond(answer: Answer, headers: Any = None) -> Response:
+    """Write an answer."""
+    if answer.value is None:
+        content = b""
+    elif answer.is_json:
+        content = json.dumps(answer.value).encode()
+    else:
+        content = str(answer.value).encode()
     return Response(content, answer.status, headers, answer.content_type)

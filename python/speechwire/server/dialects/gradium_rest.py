@@ -26,6 +26,7 @@ __all__ = [
     "find_voice",
     "refuse",
     "refuse_credential",
+    "refuse_draft",
     "refuse_json",
 ]
 
@@ -79,6 +80,11 @@ class Answer:
     status: int
     value: Any = None
     content_type: str = rest_wire.JSON_CONTENT_TYPE
+
+    @property
+    def is_json(self) -> bool:
+        """False if `value` is plain text."""
+        return self.content_type == rest_wire.JSON_CONTENT_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,16 @@ def find_voice(account: Account, voice_id: str) -> Voice | None:
         if row is None or not _is_ready(account, row):
             return None
     return Voice(row.get("language") or wire.LANGUAGES[0], timbre_for(voice_id))
+
+
+def refuse_draft(account: Account, voice_id: object) -> Answer | None:
+    """Return the refusal of a draft that nobody can speak with, because it is not there or not ready."""
+    if not isinstance(voice_id, str) or not voice_id.startswith(rest_wire.DRAFT_PREFIX):
+        return None
+    row = account.drafts.get(voice_id)
+    if row is None:
+        return refuse(404, rest_wire.not_found(_DRAFT, voice_id))
+    return None if _is_ready(account, row) else refuse(404, rest_wire.not_ready(voice_id))
 
 
 class Meter:

@@ -1,0 +1,116 @@
+"""One-shot speech over HTTP: a request's body and its answer as a session's way to its client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from starlette.requests import Request as HttpRequest
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from speechwire.server import rest
+from speechwire.server.account import Account
+from speechwire.server.dialects import gradium_post
+from speechwire.server.dialects.gradium_post import Post
+from speechwire.server.dialects.gradium_rest import Answer, Body, credential
+from speechwire.server.session import Connection, Disconnected
+
+__all__ = ["PostConnection", "routes"]
+
+# Serves one request; the last argument is the key that the client showed.
+Serve = Callable[[Connection, Post, str | None], Awaitable[None]]
+
+
+def routes(account: Account, serve: Serve, base_path: str) -> list[Route]:
+    """Return the two routes of one-shot speech below `base_path`."""
+
+    async def synthesise(http: HttpRequest) -> ASGIApp:
+        read = await rest.read_body(http, Body.JSON)
+        if not isinstance(read, tuple):
+            return read
+        return _answer(gradium_post.read_synthesis(account, read[0], http.query_params), http)
+
+    async def recognise(http: HttpRequest) -> ASGIApp:
+        return _answer(gradium_post.open_recognition(http.headers, http.query_params), http)
+
+    def _answer(post: Post | Answer, http: HttpRequest) -> ASGIApp:
+        if isinstance(post, Answer):
+            return rest.respond(post)
+
+        async def stream(_: Scope, receive: Receive, send: Send) -> None:
+            await serve(PostConnection(post, receive, send), post, credential(http.headers))
+
+        return stream
+
+    return [
+        Route(f"{base_path}/{gradium_post.SYNTHESIS_ROUTE}", synthesise, methods=["POST"]),
+        Route(f"{base_path}/{gradium_post.RECOGNITION_ROUTE}", recognise, methods=["POST"]),
+    ]
+
+
+class PostConnection:
+    """One HTTP request, whose body is read as the session takes it and answered as the session speaks.
+
+    Args:
+        post: What was asked for.
+        receive: Brings the rest of the request, as ASGI has it.
+        send: Takes the answer.
+    """
+
+    def __init__(self, post: Post, receive: Receive, send: Send) -> None:
+        self._post = post
+        self._receive = receive
+        self._send = send
+        self._messages = self._read()
+        self._started = False
+        self._ended = False
+
+    async def accept(self) -> None:
+        """Begin; the answer begins with the session's first message."""
+
+    async def recv(self) -> str:
+        """Return the next message of the client, as a WebSocket would have brought it."""
+        return await anext(self._messages)
+
+    async def send(self, message: str) -> None:
+        """Write what a message adds to the answer, waiting until the client has taken enough of it."""
+        if self._ended:
+            return
+        if not self._started:
+            refusal = self._post.refusal(message)
+            if refusal is not None:
+                self._ended = True
+                await rest.respond(refusal)({"type": "http"}, self._receive, self._send)
+                return
+            headers = [(b"content-type", self._post.content_type.encode())]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            self._started = True
+        try:
+            part = self._post.part(message)
+        except gradium_post.Truncated as error:
+            # Without its end the client sees that this is not all.
+            raise Disconnected from error
+        if part:
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the answer."""
+        if not self._ended:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _read(self) -> AsyncIterator[str]:
+        for first in self._post.messages:
+            yield first
+        more_body = self._post.takes_audio
+        while more_body:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            if message["body"]:
+                yield self._post.audio_message(message["body"])
+            more_body = message.get("more_body", False)
+        if self._post.takes_audio:
+            yield self._post.end_message()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # nothing more is expected from a client but that it stays
+        raise Disconnected
