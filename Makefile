@@ -12,7 +12,8 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
 APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
-PIPECAT := 'pipecat-ai==1.14.0'
+# Without what these two declare: 400 MB that the tests do not load, and a command line that builds from source.
+PIPECAT := 'pipecat-ai==1.14.0' 'num2words==0.5.14'
 FUZZ_SECONDS ?= 60
 apt_install = { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq \
 	&& $$as_root apt-get install -y -qq --no-install-recommends $(1); }
