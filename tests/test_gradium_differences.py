@@ -1,7 +1,7 @@
 """Where ours differs from the official SDK: what it is known to get wrong, tried on ours.
 
-The numbers stand in the table of docs/gradium.md. What is shown elsewhere is named there: REST in test_rest.py, the
-addresses in test_gradium_client.py, the command line in test_cli.py.
+The numbers stand in the table of docs/gradium-sdk.md, which names what is shown elsewhere: REST, the addresses and the
+command line.
 """
 
 from __future__ import annotations

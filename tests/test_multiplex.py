@@ -14,7 +14,7 @@ import pytest
 from harness import Peer, loopback_server, misbehaving_server, run
 from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from speechwire.errors import ServerError, SessionClosed, SessionTimeout
-from speechwire.gradium import GradiumClient, Limits, Multiplexer, S2s, wire
+from speechwire.gradium import GradiumClient, Limits, Multiplexer, S2s, Tts, wire
 
 FORMATS = ("pcm_8000", "pcm_16000", "pcm_24000", "pcm_48000", "ulaw_8000", "alaw_8000")
 ENCODE = {"ulaw_8000": ulaw_encode, "alaw_8000": alaw_encode}
@@ -65,6 +65,40 @@ def test_a_hundred_requests_at_once_do_not_mix() -> None:
         async with loopback_server() as base_url:
             async with GradiumClient(base_url=base_url, api_key="k").multiplex_s2s() as connection:
                 await asyncio.gather(*(exchange(connection, number) for number in range(100)))
+
+    run(main())
+
+
+async def speak(connection: Multiplexer[Tts], number: int) -> tuple[bytes, list[str]]:
+    draw = random.Random(number)
+    words = [f"{'word' * draw.randrange(1, 4)}{number}" for _ in range(draw.randrange(1, 6))]
+    audio, heard = b"", []
+    async with connection.request(
+        output_format=draw.choice(FORMATS), voice_id=f"v{number}", json_config={"padding_bonus": draw.uniform(-4, 4)}
+    ) as tts:
+        for word in words:
+            await tts.send_text(word)
+            await asyncio.sleep(0)
+        await tts.send_eos()
+        async for message in tts:
+            if message["type"] == "audio":
+                audio += message["audio"]
+            elif message["type"] == "text":
+                heard.append(message["text"])
+    assert heard == words
+    return audio, heard
+
+
+def test_a_hundred_syntheses_at_once_are_each_what_they_are_alone() -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            client = GradiumClient(base_url=base_url, api_key="k")
+            async with client.multiplex_tts() as connection:
+                together = await asyncio.gather(*(speak(connection, number) for number in range(100)))
+            for number in random.Random(2).sample(range(100), 20):
+                async with client.multiplex_tts() as connection:
+                    assert await speak(connection, number) == together[number]
+            assert len({audio for audio, _ in together}) > 50
 
     run(main())
 
