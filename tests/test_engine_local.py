@@ -22,7 +22,7 @@ from speechwire.server.engines.program import stream_program
 from speechwire.server.engines.recognize import PocketSphinxRecognizer, build_sentence
 from speechwire.server.engines.synthesize import EspeakSynthesizer
 from speechwire.server.engines.translate import ApertiumTranslator
-from speechwire.server.voices import Voice
+from speechwire.server.voices import FEMALE, MALE, Voice
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "train_station.wav"
 MARK = "SPEECHWIRE_TEST_PROCESS"
@@ -673,6 +673,14 @@ def test_words_are_spoken_where_they_are_said_to_be(engine: LocalEngine) -> None
             assert max(map(abs, between)) <= 300
     assert words[-1].stop_s is not None
     assert words[-1].stop_s * 22050 <= num_samples
+
+
+@pytest.mark.parametrize("locale", ["en-us", "en-gb", "fr-fr", "de-de", "es-es", "es-mx", "pt-br"])
+def test_every_timbre_of_every_accent_sounds_different(locale: str) -> None:
+    language = locale[:2]
+    voices = [None, *(Voice(locale, timbre) for timbre in FEMALE + MALE)]
+    speech = {b"".join(EspeakSynthesizer().synthesize("Radio 1.", language, voice)) for voice in voices}
+    assert len(speech) == 1 + len(FEMALE + MALE)
 
 
 def test_speed_changes_how_long_it_takes() -> None:

@@ -387,7 +387,7 @@ def test_clones_and_ready_drafts_have_a_voice() -> None:
     ("language", "voice", "expected"),
     [
         ("en", None, "en-us"),
-        ("en", Voice("en-gb", "male1"), "en-gb+m1"),
+        ("en", Voice("en-gb", "male1"), "en+m1"),
         ("en", Voice("en", "female2"), "en-us+f2"),
         ("es", Voice("es-mx", "female1"), "es-419+f1"),
         ("es", Voice("en-gb", "male4"), "es+m4"),

@@ -15,9 +15,10 @@ __all__ = ["EspeakSynthesizer", "espeak_voice"]
 # eSpeak NG's formant voices have this rate; its header is checked against it.
 _SAMPLE_RATE = 22050
 _WORDS_PER_MINUTE = 175  # at speed 1.0, the program's own; it takes 80 to 450
-_VOICES = {"en": "en-us", "es": "es", "fr": "fr-fr", "de": "de", "pt": "pt"}
-# The accents and variants that eSpeak NG has. Its variants change pitch and formants of any language.
-_ACCENTS = {"en-us": "en-us", "en-gb": "en-gb", "es-es": "es", "es-mx": "es-419", "pt-br": "pt-br"}
+_VOICES = {"en": "en-us", "es": "es", "fr": "fr", "de": "de", "pt": "pt"}
+# The accents and variants that eSpeak NG has. Its variants change pitch and formants of any language, but only where it
+# is named as its file is: "en" is British, and "en-gb" would leave the variant out.
+_ACCENTS = {"en-us": "en-us", "en-gb": "en", "es-es": "es", "es-mx": "es-419", "pt-br": "pt-br"}
 _VARIANTS = {
     **{timbre: f"f{number}" for number, timbre in enumerate(FEMALE, 1)},
     **{timbre: f"m{number}" for number, timbre in enumerate(MALE, 1)},
