@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
-from speechwire.codec import WavReader
+from speechwire.codec import Transcoder, WavReader
 from speechwire.events import Audio, Flush, Flushed, OutputEvent, Pause, Start, Text, Transcript, VadStep
 from speechwire.server.engines import Answers, EngineError
 from speechwire.server.engines.activity import StepCounter
@@ -117,6 +118,30 @@ def test_audio_has_frames_and_spans(target_format: str, frame_bytes: int) -> Non
             position = item.stop_s
         elif isinstance(item, Transcript):
             assert position <= item.start_s
+
+
+def test_the_spans_of_opus_end_with_what_was_spoken() -> None:
+    items = speak("opus", Text("One two."), Pause(0.1), Text("six"))
+    header, *audio = [item for item in items if isinstance(item, Audio)]
+    assert header.audio.startswith(b"OggS")
+    assert (header.start_s, header.stop_s) == (0.0, 0.0)
+    assert all(item.audio.startswith(b"OggS") for item in audio)
+    # 160 ms each for the first two words, 100 ms of silence, and to the end of the frame that the last one fills.
+    assert audio[-1].stop_s == pytest.approx(0.56)
+    assert [item.stop_s for item in audio[:6]] == pytest.approx([0.08 * n for n in range(1, 7)])
+    assert all(a.stop_s == b.start_s or b.start_s == b.stop_s for a, b in pairwise(audio))
+
+
+def test_opus_in_is_heard() -> None:
+    transcoder = Transcoder("pcm_48000", "opus", 80)
+    pcm = bytes(9600)
+    sent = b"".join([*transcoder.feed(pcm), *transcoder.flush()])
+    request = Request(Start("opus", "pcm_48000"))
+    request.open(LoopbackEngine())
+    items = [item for offset in range(0, len(sent), 100) for item in request.answer(Audio(sent[offset : offset + 100]))]
+    items += request.end()
+    assert sum(len(item.audio) for item in items if isinstance(item, Audio)) == len(pcm)
+    assert request.heard_s == pytest.approx(0.1)
 
 
 def test_wav_in_and_out_needs_no_rate() -> None:
