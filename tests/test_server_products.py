@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from harness import loopback_server, run
+from speechwire.codec import Transcoder, WavWriter
 from speechwire.events import Audio, Start, Transcript
 from speechwire.server import ServerLimits, serve
 from speechwire.server.account import Account
@@ -142,8 +143,6 @@ def test_a_flush_is_answered_when_all_texts_have_been_given(flush_id: Any) -> No
 
 @pytest.mark.parametrize("input_format", ["pcm_8000", "pcm_44100", "ulaw_8000", "alaw_8000", "wav"])
 def test_recognition_hears_every_format(input_format: str) -> None:
-    from speechwire.codec import Transcoder, WavWriter
-
     pcm = bytes(9600) + tone(400) + bytes(28800)
     if input_format == "wav":
         sent = WavWriter(24000).feed(pcm)
@@ -235,6 +234,32 @@ def test_synthesis_takes_its_speed_and_its_default_format() -> None:
         assert [message["stop_s"] for message in messages if message["type"] == "text"] == [seconds]
         header = messages[1]
         assert (header["start_s"], header["stop_s"], base64.b64decode(header["audio"])[:4]) == (0.0, 0.0, b"RIFF")
+
+
+def test_opus_goes_both_ways() -> None:
+    pcm = tone(800, sample_rate=48000) + bytes(7680)
+    encoder = Transcoder("pcm_48000", "opus")
+    sent = b"".join([*encoder.feed(pcm), *encoder.flush()])
+
+    async def main() -> list[dict[str, Any]]:
+        async with loopback_server() as base_url:
+            setup = {"type": "setup", "input_format": "opus", "output_format": "opus"}
+            pieces = [audio(sent[start : start + 333]) for start in range(0, len(sent), 333)]
+            return await converse(base_url, "s2s", setup, *pieces, END)
+
+    ready, header, *messages = run(main())
+    assert (ready["sample_rate"], ready["frame_size"]) == (48000, 3840)
+    assert (header["start_s"], header["stop_s"]) == (0.0, 0.0)
+    pages = [message for message in messages if message["type"] == "audio"]
+    assert pages[0]["stop_s"] == pages[1]["start_s"] == 0.08
+    assert pages[-1]["stop_s"] == pytest.approx(0.88)
+    stream = b"".join(base64.b64decode(message["audio"]) for message in [header, *pages])
+    decoder = Transcoder("opus", "pcm_48000")
+    received = b"".join([*decoder.feed(stream), *decoder.flush()])
+    assert len(received) == len(pcm)
+    loudness = [max(map(abs, array("h", received[start : start + 7680]))) for start in range(0, len(received), 7680)]
+    assert min(loudness[1:9]) > 6000
+    assert loudness[-1] < 3000
 
 
 @pytest.mark.parametrize("route", ["tts", "asr", "s2s"])

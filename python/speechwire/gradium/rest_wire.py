@@ -132,8 +132,8 @@ AUDIO_CONTENT_TYPES: Final[Mapping[str, str]] = {
 INPUT_CONTENT_TYPES: Final[Mapping[str, str]] = {
     "audio/wav": wire.WAV,
     "audio/pcm": "pcm",
-    "audio/ogg": "opus",
-    "audio/opus": "opus",
+    "audio/ogg": wire.OPUS,
+    "audio/opus": wire.OPUS,
 }
 
 DRAFT_PREFIX: Final = "vox_emb_"  # of the id of a designed voice that is not kept yet (published SDK)
