@@ -63,6 +63,8 @@ fn lane_sums<const FUSED: bool>(row: &[[f32; LANES]], windows: [&[[f32; LANES]];
 }
 
 /// Return whether so many windows as long as a row of `num_taps` lie inside the samples.
+// The reference indexes and so needs no such promise.
+#[cfg_attr(feature = "portable", expect(dead_code))]
 #[inline(always)]
 pub fn holds_windows(samples: &[f32], num_windows: usize, window_step: usize, num_taps: usize) -> bool {
     let last = window_step.checked_mul(num_windows - 1);
