@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from speechwire.codec import Transcoder, WavReader
+from speechwire.codec import Transcoder, WavReader, WavWriter
 from speechwire.events import Audio, Flush, Flushed, OutputEvent, Pause, Start, Text, Transcript, VadStep
 from speechwire.server.engines import Answers, EngineError
 from speechwire.server.engines.activity import StepCounter
@@ -83,6 +87,39 @@ def test_a_flush_brings_what_is_held_before_its_answer() -> None:
     assert shorten(request.answer(Audio(bytes(2 * 1280)))) == [0, 1]
     assert list(request.answer(Flush({"any": "id"}))) == [EARLY, more, Flushed({"any": "id"})]
     assert list(request.answer(Flush(answered=False))) == [more]
+
+
+PCM = b"".join(
+    array("h", (round(amplitude * math.sin(n / 6)) for n in range(160 * 10 * tens))).tobytes()
+    for amplitude, tens in ((0, 3), (9000, 5), (0, 7), (9000, 2), (0, 4))
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([("pcm_8000", None), ("wav", None), ("pcm_8000", "pcm_16000"), ("pcm_16000", "wav")]),
+    st.lists(st.integers(0, len(PCM)), max_size=20),
+    st.sampled_from([0.0, 0.8, 4.0]),
+)
+def test_any_cut_of_the_input_gives_the_same_answer(
+    formats: tuple[str, str | None], cuts: list[int], delay_s: float
+) -> None:
+    source_format, target_format = formats
+    sent = WavWriter(16000).feed(PCM) if source_format == "wav" else PCM
+
+    def answers(pieces: list[bytes]) -> list[object]:
+        request = Request(Start(source_format, target_format, delay_s=delay_s))
+        request.open(LoopbackEngine())
+        items = [*request.header(), *(item for piece in pieces for item in request.answer(Audio(piece)))]
+        items += request.end()
+        request.close()
+        # Interpreting gives texts at once, with the frame that its piece of input completed: only their order is kept.
+        if target_format is not None:
+            items.sort(key=lambda item: isinstance(item, Transcript))
+        return list(items)
+
+    edges = [0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]
+    assert answers([sent[start:stop] for start, stop in pairwise(edges)]) == answers([sent])
 
 
 def speak(target_format: str, *events: Text | Pause | Flush) -> list[OutputEvent]:

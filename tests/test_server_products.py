@@ -486,6 +486,29 @@ def test_an_error_ends_its_request_and_its_name_is_free_at_once() -> None:
     assert (engine.opened, engine.closed) == (3, 3)
 
 
+@pytest.mark.parametrize("abrupt", [False, True])
+def test_a_client_that_goes_while_a_thread_is_in_its_engine_leaves_nothing(*, abrupt: bool) -> None:
+    engine = GatedEngine()
+
+    async def main() -> None:
+        async with serve(engine, limits=ServerLimits(max_requests=1)) as address:
+            base_url = f"{address}/api/"
+            async with connection(base_url, "s2s") as websocket:
+                await say(websocket, s2s_setup("slow", "es"), audio(bytes(3840), client_req_id="slow"))
+                await asyncio.to_thread(engine.waiting.wait, 20)
+                if abrupt:
+                    websocket.transport.abort()
+                    await websocket.wait_closed()
+            assert (engine.opened, engine.closed) == (1, 0)  # `close` would fail while the thread is inside
+            engine.gate.set()
+            setup = {**s2s_setup("next", "fr"), "retry_for_s": 20}
+            ended = [{**END, "client_req_id": "next"}, END]
+            assert kinds(await converse(base_url, "s2s", setup, *ended)) == ["ready", "end_of_stream"]
+
+    run(main())
+    assert (engine.opened, engine.closed) == (2, 2)
+
+
 # --- limits, on a clock that the test holds
 
 
