@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
@@ -61,7 +62,8 @@ class PostConnection:
         self._post = post
         self._receive = receive
         self._send = send
-        self._messages = self._read()
+        self._first = deque(post.messages)
+        self._more_body = self._owes_end = post.takes_audio
         self._started = False
         self._ended = False
 
@@ -70,7 +72,21 @@ class PostConnection:
 
     async def recv(self) -> str:
         """Return the next message of the client, as a WebSocket would have brought it."""
-        return await anext(self._messages)
+        if self._first:
+            return self._first.popleft()
+        while self._more_body:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            self._more_body = message.get("more_body", False)
+            if message.get("body"):
+                return self._post.audio_message(message["body"])
+        if self._owes_end:
+            self._owes_end = False
+            return self._post.end_message()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # nothing more is expected from a client but that it stays
+        raise Disconnected
 
     async def send(self, message: str) -> None:
         """Write what a message adds to the answer, waiting until the client has taken enough of it."""
@@ -97,20 +113,3 @@ class PostConnection:
         """End the answer."""
         if not self._ended:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _read(self) -> AsyncIterator[str]:
-        for first in self._post.messages:
-            yield first
-        more_body = self._post.takes_audio
-        while more_body:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            if message["body"]:
-                yield self._post.audio_message(message["body"])
-            more_body = message.get("more_body", False)
-        if self._post.takes_audio:
-            yield self._post.end_message()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # nothing more is expected from a client but that it stays
-        raise Disconnected

@@ -190,12 +190,12 @@ class Session:
             await known.inbox.room()
 
     async def _serve(self, name: str | None, start: Start, running: _Running) -> None:
+        voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
+        request = Request(start, voice)
         last: OutputEvent = EndOfStream()
         try:
             async with asyncio.timeout(self._shared.max_session_s) as limit:
                 await self._shared.places.take(start.wait_s)
-                voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
-                request = Request(start, voice)
                 try:
                     await self._answer(name, request, running.inbox)
                 finally:
