@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "gradium.voices": {"errors", "gradium.client", "gradium.post", "gradium.rest_wire", "gradium.results"},
     "gradium.results": {"gradium.wire", "+numpy"},
     "gradium.link": {"errors", "gradium.protocol", "gradium.wire", "transport"},
+    "gradium.replay": {"audioop", "codec", "errors", "formats", "gradium.wire"},
     "gradium.stream": {
         "errors", "events", "gradium.client", "gradium.link", "gradium.results", "gradium.wire", "source",
     },
@@ -103,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
 # A state machine gets its clock, its randomness and its bytes from outside.
 WITHOUT_IO = (
     "gradium.protocol",
+    "gradium.replay",
     "gradium.rest_wire",
     "gradium.wire",
     "server.dialects.gradium",

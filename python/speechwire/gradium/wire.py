@@ -24,6 +24,7 @@ from speechwire.events import (
     Inactivity,
     Pause,
     Ready,
+    Reconnected,
     ServiceEvent,
     Text,
     Transcript,
@@ -73,6 +74,7 @@ __all__ = [
     "PCM_SAMPLE_RATES",
     "PRODUCTS",
     "READY",
+    "RECONNECTED",
     "REWRITE_RULES",
     "S2S",
     "S2S_OPTIONS",
@@ -156,6 +158,7 @@ STEP: Final = "step"
 NEED_MORE_TEXT: Final = "need_more_text"  # known to the official Rust client; its meaning is undocumented
 END_OF_STREAM: Final = "end_of_stream"
 ERROR: Final = "error"
+RECONNECTED: Final = "reconnected"  # never on the wire: how a client that reconnects tells its application
 
 # Codes of `error` messages, used as close codes too (errors page; that they match is our choice).
 CLOSE_NORMAL: Final = 1000
@@ -611,6 +614,8 @@ def parse_event(message: Mapping[str, Any]) -> ServiceEvent:
             model_name=str(message.get("model_name", "")),
             delay_s=delay * FRAME_MS / 1000 if _is_number(delay) else None,
         )
+    if kind == RECONNECTED:
+        return Reconnected(message["gap_ms"], message["replayed_ms"])
     return Unknown(message)
 
 
