@@ -36,22 +36,27 @@ ALLOWED: dict[str, set[str]] = {
     "gradium.results": {"gradium.wire", "+numpy"},
     "gradium.link": {"errors", "gradium.protocol", "gradium.wire", "transport"},
     "gradium.replay": {"audioop", "codec", "errors", "formats", "gradium.wire"},
+    "gradium.resume": {"errors", "gradium.link", "gradium.replay", "gradium.wire", "transport"},
     "gradium.stream": {
-        "errors", "events", "gradium.client", "gradium.link", "gradium.results", "gradium.wire", "source",
+        "errors", "events", "gradium.client", "gradium.link", "gradium.replay", "gradium.results", "gradium.resume",
+        "gradium.wire", "source",
     },
     "gradium.multiplex": {
         "errors", "gradium.client", "gradium.link", "gradium.protocol", "gradium.stream", "gradium.wire", "transport",
     },
-    "gradium.speech": {"errors", "gradium.client", "gradium.results", "gradium.stream", "gradium.wire", "source"},
+    "gradium.speech": {
+        "errors", "gradium.client", "gradium.results", "gradium.resume", "gradium.stream", "gradium.wire", "source",
+    },
     "gradium.sync": {"gradium.client", "gradium.speech"},
     "gradium.client": {
         "errors", "gradium.link", "gradium.multiplex", "gradium.post", "gradium.pronunciations", "gradium.rest",
-        "gradium.results", "gradium.speech", "gradium.stream", "gradium.sync", "gradium.tokens", "gradium.usages",
-        "gradium.voices", "gradium.wire", "source", "transport",
+        "gradium.results", "gradium.resume", "gradium.speech", "gradium.stream", "gradium.sync", "gradium.tokens",
+        "gradium.usages", "gradium.voices", "gradium.wire", "source", "transport",
     },
     "gradium.__init__": {
-        "gradium.client", "gradium.multiplex", "gradium.pronunciations", "gradium.results", "gradium.speech",
-        "gradium.stream", "gradium.tokens", "gradium.usages", "gradium.voices", "gradium.wire", "transport",
+        "gradium.client", "gradium.multiplex", "gradium.pronunciations", "gradium.results", "gradium.resume",
+        "gradium.speech", "gradium.stream", "gradium.tokens", "gradium.usages", "gradium.voices", "gradium.wire",
+        "transport",
     },
     "server.__init__": {"server.app", "server.limits"},
     "server.account": set(),

@@ -7,6 +7,7 @@ from speechwire.gradium import client, pronunciations, speech, stream, usages, v
 from speechwire.gradium.client import GradiumClient
 from speechwire.gradium.multiplex import Multiplexer
 from speechwire.gradium.results import S2SResult, STTResult, TextWithTimestamps, TTSResult
+from speechwire.gradium.resume import ReconnectPolicy
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.gradium.tokens import TemporaryToken
 from speechwire.gradium.wire import S2SOptions, S2SSetup, STTOptions, STTSetup, TTSOptions, TTSSetup
@@ -16,6 +17,7 @@ __all__ = [
     "GradiumClient",
     "Limits",
     "Multiplexer",
+    "ReconnectPolicy",
     "S2SOptions",
     "S2SResult",
     "S2SSetup",

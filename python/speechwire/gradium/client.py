@@ -14,6 +14,7 @@ from speechwire.gradium import post, pronunciations, speech, tokens, usages, voi
 from speechwire.gradium.link import Link
 from speechwire.gradium.multiplex import Multiplexer
 from speechwire.gradium.results import S2SResult, STTResult, TTSResult
+from speechwire.gradium.resume import ReconnectPolicy, ResumingLink
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.gradium.sync import SyncCalls
 from speechwire.gradium.tokens import TemporaryToken
@@ -123,9 +124,13 @@ class GradiumClient:
         """Open a connection to a product, by the client's route unless another is given."""
         return await self.connect(self._routes[product.name] if route is None else route)
 
-    def link(self, product: wire.Product, route: str | None = None) -> RequestLink:
+    def link(
+        self, product: wire.Product, route: str | None = None, reconnect: ReconnectPolicy | None = None
+    ) -> RequestLink:
         """Return what a session of `product` talks through, not connected yet."""
-        return self.new_link(product, route, self.limits)
+        if reconnect is None:
+            return self.new_link(product, route, self.limits)
+        return ResumingLink(lambda: self.new_link(product, route, self.limits), product, self.limits, reconnect)
 
     def new_link(self, product: wire.Product, route: str | None, limits: Limits) -> Link:
         """Return one connection's link, not connected yet."""
@@ -144,29 +149,48 @@ class GradiumClient:
         return Multiplexer(self, S2s)
 
     def tts_realtime(
-        self, *, send_setup_on_start: bool = True, wait_for_ready_on_start: bool = False, **setup: Any
+        self,
+        *,
+        send_setup_on_start: bool = True,
+        wait_for_ready_on_start: bool = False,
+        reconnect: ReconnectPolicy | None = None,
+        **setup: Any,
     ) -> Tts:
         """Prepare a real-time synthesis; use it in `async with`.
 
         Args:
             send_setup_on_start: Send `setup` on entering the block.
             wait_for_ready_on_start: Wait for `ready` on entering the block; without it, `ready` is the first message.
+            reconnect: When to go on over another connection; None for never. See `ReconnectPolicy`.
             **setup: Fields of the setup, see `TTSSetup`; `output_format` defaults to "wav".
         """
         return Tts(
             self,
             send_setup_on_start=send_setup_on_start,
             wait_for_ready_on_start=wait_for_ready_on_start,
+            reconnect=reconnect,
             **setup,
         )
 
-    async def tts_stream(self, setup: wire.TTSSetup | Mapping[str, Any], text: TextInput) -> TTSStream:
+    async def tts_stream(
+        self,
+        setup: wire.TTSSetup | Mapping[str, Any],
+        text: TextInput,
+        *,
+        reconnect: ReconnectPolicy | None = None,
+    ) -> TTSStream:
         """Open a synthesis and return its output as a stream; see `speech.tts_stream`."""
-        return await speech.tts_stream(self, setup, text)
+        return await speech.tts_stream(self, setup, text, reconnect=reconnect)
 
-    async def tts(self, setup: wire.TTSSetup | Mapping[str, Any], text: TextInput) -> TTSResult:
+    async def tts(
+        self,
+        setup: wire.TTSSetup | Mapping[str, Any],
+        text: TextInput,
+        *,
+        reconnect: ReconnectPolicy | None = None,
+    ) -> TTSResult:
         """Speak a whole text and return the whole audio; see `speech.tts`."""
-        return await speech.tts(self, setup, text)
+        return await speech.tts(self, setup, text, reconnect=reconnect)
 
     def stt_realtime(
         self,
@@ -175,6 +199,7 @@ class GradiumClient:
         source_format: str | None = None,
         send_setup_on_start: bool = True,
         wait_for_ready_on_start: bool = False,
+        reconnect: ReconnectPolicy | None = None,
         **setup: Any,
     ) -> Stt:
         """Prepare a real-time recognition; arguments as in `s2s_realtime`.
@@ -189,6 +214,7 @@ class GradiumClient:
             source_format=source_format,
             send_setup_on_start=send_setup_on_start,
             wait_for_ready_on_start=wait_for_ready_on_start,
+            reconnect=reconnect,
             **setup,
         )
 
@@ -200,10 +226,17 @@ class GradiumClient:
         sample_rate: int | None = None,
         source_format: str | None = None,
         realtime: bool = False,
+        reconnect: ReconnectPolicy | None = None,
     ) -> STTStream:
         """Open a recognition over a source of audio and return its output as a stream; see `speech.stt_stream`."""
         return await speech.stt_stream(
-            self, setup, audio, sample_rate=sample_rate, source_format=source_format, realtime=realtime
+            self,
+            setup,
+            audio,
+            sample_rate=sample_rate,
+            source_format=source_format,
+            realtime=realtime,
+            reconnect=reconnect,
         )
 
     async def stt(
@@ -214,9 +247,12 @@ class GradiumClient:
         *,
         source_format: str | None = None,
         realtime: bool = False,
+        reconnect: ReconnectPolicy | None = None,
     ) -> STTResult:
         """Recognise a whole recording; see `speech.stt`."""
-        return await speech.stt(self, setup, audio, sample_rate, source_format=source_format, realtime=realtime)
+        return await speech.stt(
+            self, setup, audio, sample_rate, source_format=source_format, realtime=realtime, reconnect=reconnect
+        )
 
     def s2s_realtime(
         self,
@@ -225,6 +261,7 @@ class GradiumClient:
         source_format: str | None = None,
         send_setup_on_start: bool = True,
         wait_for_ready_on_start: bool = False,
+        reconnect: ReconnectPolicy | None = None,
         **setup: Any,
     ) -> S2s:
         """Prepare a real-time session; use it in `async with`.
@@ -235,6 +272,7 @@ class GradiumClient:
             source_format: Wire format name of the bytes that will be sent, where it is not `input_format`.
             send_setup_on_start: Send `setup` on entering the block.
             wait_for_ready_on_start: Wait for `ready` on entering the block; without it, `ready` is the first message.
+            reconnect: When to go on over another connection; None for never. See `ReconnectPolicy`.
             **setup: Fields of the setup, see `S2SSetup`; `input_format` and `output_format` default to "pcm".
         """
         return S2s(
@@ -243,6 +281,7 @@ class GradiumClient:
             source_format=source_format,
             send_setup_on_start=send_setup_on_start,
             wait_for_ready_on_start=wait_for_ready_on_start,
+            reconnect=reconnect,
             **setup,
         )
 
@@ -254,10 +293,17 @@ class GradiumClient:
         sample_rate: int | None = None,
         source_format: str | None = None,
         realtime: bool = False,
+        reconnect: ReconnectPolicy | None = None,
     ) -> S2SStream:
         """Open a session over a source of audio and return its output as a stream; see `speech.s2s_stream`."""
         return await speech.s2s_stream(
-            self, setup, audio, sample_rate=sample_rate, source_format=source_format, realtime=realtime
+            self,
+            setup,
+            audio,
+            sample_rate=sample_rate,
+            source_format=source_format,
+            realtime=realtime,
+            reconnect=reconnect,
         )
 
     async def s2s(
@@ -268,9 +314,12 @@ class GradiumClient:
         *,
         source_format: str | None = None,
         realtime: bool = False,
+        reconnect: ReconnectPolicy | None = None,
     ) -> S2SResult:
         """Send a whole recording and return the whole answer; see `speech.s2s`."""
-        return await speech.s2s(self, setup, audio, sample_rate, source_format=source_format, realtime=realtime)
+        return await speech.s2s(
+            self, setup, audio, sample_rate, source_format=source_format, realtime=realtime, reconnect=reconnect
+        )
 
     # --- REST
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechwire.errors import AudioError
 from speechwire.gradium.results import S2SResult, STTResult, TextWithTimestamps, TTSResult
+from speechwire.gradium.resume import ReconnectPolicy
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.gradium.wire import S2SSetup, STTSetup, TTSSetup
 from speechwire.source import is_array
@@ -38,7 +39,12 @@ __all__ = [
 
 
 async def tts_stream(
-    client: GradiumClient, setup: TTSSetup | Mapping[str, Any], text: TextInput, tts_endpoint: str | None = None
+    client: GradiumClient,
+    setup: TTSSetup | Mapping[str, Any],
+    text: TextInput,
+    tts_endpoint: str | None = None,
+    *,
+    reconnect: ReconnectPolicy | None = None,
 ) -> TTSStream:
     """Open a synthesis and return its output as a stream, ready to be iterated.
 
@@ -47,25 +53,31 @@ async def tts_stream(
         setup: Fields of the setup; it is not changed. `output_format` defaults to "wav".
         text: A string, or an iterable or asynchronous iterable of strings, each of whole words.
         tts_endpoint: Route of the service; the client's own unless given.
+        reconnect: When to go on over another connection; None for never. See `ReconnectPolicy`.
 
     Raises:
         SessionError: No connection, no `ready`, or a refusal.
         WireError: An option outside its range.
     """
-    session = Tts(client, tts_endpoint, wait_for_ready_on_start=True, **setup)
+    session = Tts(client, tts_endpoint, wait_for_ready_on_start=True, reconnect=reconnect, **setup)
     await session.__aenter__()
     return TTSStream(session, text)
 
 
 async def tts(
-    client: GradiumClient, setup: TTSSetup | Mapping[str, Any], text: TextInput, tts_endpoint: str | None = None
+    client: GradiumClient,
+    setup: TTSSetup | Mapping[str, Any],
+    text: TextInput,
+    tts_endpoint: str | None = None,
+    *,
+    reconnect: ReconnectPolicy | None = None,
 ) -> TTSResult:
     """Speak a whole text and return the whole audio; arguments as in `tts_stream`.
 
     Raises:
         SessionError: The answer did not end with `end_of_stream`; a part of it is never returned as the whole.
     """
-    stream = await tts_stream(client, setup, text, tts_endpoint)
+    stream = await tts_stream(client, setup, text, tts_endpoint, reconnect=reconnect)
     async with aclosing(stream.iter_bytes()) as chunks:
         raw_data = b"".join([chunk async for chunk in chunks])
     return TTSResult(
@@ -86,6 +98,7 @@ async def stt_stream(
     sample_rate: int | None = None,
     source_format: str | None = None,
     realtime: bool = False,
+    reconnect: ReconnectPolicy | None = None,
 ) -> STTStream:
     """Open a recognition over a source of audio and return its output as a stream, ready to be iterated.
 
@@ -97,6 +110,7 @@ async def stt_stream(
         sample_rate: Rate in Hz of the PCM or the arrays, where it is not that of `input_format`; they are resampled.
         source_format: Wire format name of the bytes, where it is not `input_format`.
         realtime: Send at the speed at which the audio plays, in 80 ms frames.
+        reconnect: When to go on over another connection; None for never. See `ReconnectPolicy`.
 
     Raises:
         SessionError: No connection, no `ready`, or a refusal.
@@ -110,6 +124,7 @@ async def stt_stream(
         sample_rate=sample_rate,
         source_format=source_format,
         wait_for_ready_on_start=True,
+        reconnect=reconnect,
         **setup,
     )
     await session.__aenter__()
@@ -125,6 +140,7 @@ async def stt(
     *,
     source_format: str | None = None,
     realtime: bool = False,
+    reconnect: ReconnectPolicy | None = None,
 ) -> STTResult:
     """Recognise a whole recording; arguments as in `stt_stream`. An array needs its `sample_rate`.
 
@@ -134,7 +150,14 @@ async def stt(
     """
     _require_rate(audio, sample_rate)
     stream = await stt_stream(
-        client, setup, audio, stt_endpoint, sample_rate=sample_rate, source_format=source_format, realtime=realtime
+        client,
+        setup,
+        audio,
+        stt_endpoint,
+        sample_rate=sample_rate,
+        source_format=source_format,
+        realtime=realtime,
+        reconnect=reconnect,
     )
     async with aclosing(stream.iter_text()) as texts:
         segments = [text async for text in texts]
@@ -150,6 +173,7 @@ async def s2s_stream(
     sample_rate: int | None = None,
     source_format: str | None = None,
     realtime: bool = False,
+    reconnect: ReconnectPolicy | None = None,
 ) -> S2SStream:
     """Open an interpreting session over a source of audio and return its output as a stream, ready to be iterated.
 
@@ -165,6 +189,7 @@ async def s2s_stream(
         sample_rate=sample_rate,
         source_format=source_format,
         wait_for_ready_on_start=True,
+        reconnect=reconnect,
         **setup,
     )
     await session.__aenter__()
@@ -180,6 +205,7 @@ async def s2s(
     *,
     source_format: str | None = None,
     realtime: bool = False,
+    reconnect: ReconnectPolicy | None = None,
 ) -> S2SResult:
     """Send a whole recording and return the whole answer; arguments as in `s2s_stream`.
 
@@ -191,7 +217,14 @@ async def s2s(
     """
     _require_rate(audio, sample_rate)
     stream = await s2s_stream(
-        client, setup, audio, s2s_endpoint, sample_rate=sample_rate, source_format=source_format, realtime=realtime
+        client,
+        setup,
+        audio,
+        s2s_endpoint,
+        sample_rate=sample_rate,
+        source_format=source_format,
+        realtime=realtime,
+        reconnect=reconnect,
     )
     async with aclosing(stream.iter_audio()) as chunks:
         raw_data = b"".join([chunk async for chunk in chunks])

@@ -12,11 +12,13 @@ from speechwire.errors import AudioError, SessionClosed, SessionError
 from speechwire.events import ServiceEvent
 from speechwire.gradium import wire
 from speechwire.gradium.link import RequestLink
+from speechwire.gradium.replay import check_setup
 from speechwire.gradium.results import TextJoiner, TextWithTimestamps
 from speechwire.source import AudioConverter, iterate_audio, pace
 
 if TYPE_CHECKING:
     from speechwire.gradium.client import GradiumClient
+    from speechwire.gradium.resume import ReconnectPolicy
     from speechwire.source import AudioChunk, AudioInput
 
     TextInput = str | Iterable[str] | AsyncIterable[str]
@@ -46,6 +48,7 @@ class Session:
         *,
         send_setup_on_start: bool = True,
         wait_for_ready_on_start: bool = False,
+        reconnect: ReconnectPolicy | None = None,
         link: RequestLink | None = None,
         **setup: Any,
     ) -> None:
@@ -53,7 +56,11 @@ class Session:
         self._setup: dict[str, Any] = {**self.defaults, **_given(setup, self.product)}
         self._send_setup_on_start = send_setup_on_start
         self._wait_for_ready_on_start = wait_for_ready_on_start
-        self._link = link or client.link(self.product, route)
+        if reconnect is not None:
+            if link is not None:
+                raise AudioError("reconnect needs a connection of its own, got a part of a shared one")
+            check_setup(self._setup, self.product)
+        self._link = link or client.link(self.product, route, reconnect)
 
     @property
     def client_req_id(self) -> str | None:
