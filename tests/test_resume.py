@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from harness import READY, Peer, misbehaving_server, run
+from harness import READY, Peer, loopback_server, misbehaving_server, run
 from speechwire.errors import AudioError, AuthError, ServerError, SessionClosed, SessionError, SessionTimeout
 from speechwire.events import Reconnected
 from speechwire.gradium import GradiumClient, Limits, ReconnectPolicy, wire
 from speechwire.gradium.resume import ResumingLink
+from speechwire.server import ServerLimits
+from test_engine_loopback import tone
 from test_replay import SECOND, WordEngine, assert_times_grow, merged, speech, undisturbed
 
 SETUPS: dict[str, dict[str, Any]] = {
@@ -141,7 +143,9 @@ async def live(audio: bytes, most_ms: int = 240) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def interpret(client: GradiumClient, product: str, audio: Any, policy: ReconnectPolicy) -> list[dict[str, Any]]:
+async def interpret(
+    client: GradiumClient, product: str, audio: Any, policy: ReconnectPolicy | None
+) -> list[dict[str, Any]]:
     open_stream = client.stt_stream if product == "stt" else client.s2s_stream
     stream = await open_stream(SETUPS[product], audio, reconnect=policy)
     return [message async for message in stream.iter_events()]
@@ -176,6 +180,31 @@ def test_twenty_minutes_pass_a_limit_of_ten_seconds(product: str) -> None:
     taken_over = reconnections(messages)
     assert len(taken_over) == len(service.legs) - 1
     assert all(wire.parse_event(message) == Reconnected(0.0, 0.0) for message in taken_over)
+
+
+@pytest.mark.parametrize("product", ["stt", "s2s"])
+def test_minutes_pass_the_limit_of_our_own_server(product: str) -> None:
+    # Short enough that there is a pause in the part of a session in which one is looked for.
+    draw = random.Random(1)
+    audio = b"".join(tone(draw.randrange(200, 500), 9000, 8000) + bytes(2 * 8 * 600) for _ in range(180))
+
+    async def main(limit_s: float | None, policy: ReconnectPolicy | None) -> list[dict[str, Any]]:
+        async with loopback_server(limits=ServerLimits(max_session_s=limit_s)) as base_url:
+            return await interpret(client_of(base_url), product, live(audio, 320), policy)
+
+    alone = run(main(None, None), timeout_s=5000.0, held_clock=True)
+    messages = run(main(10.0, ReconnectPolicy(session_s=10.0)), timeout_s=5000.0, held_clock=True)
+    assert len(reconnections(messages)) >= len(audio) / SECOND // 10
+    assert_times_grow(messages)
+    assert merged(messages)[1] == merged(alone)[1] == (audio if product == "s2s" else b"")
+    for kind, field in (("text", "start_s"), ("text", "stop_s"), ("end_text", "stop_s"), ("step", "total_duration_s")):
+        times = [
+            [round(message[field], 3) for message in run if message["type"] == kind and field in message]
+            for run in (messages, alone)
+        ]
+        assert times[0] == times[1], (kind, field)
+    with pytest.raises(ServerError, match="session duration limit exceeded"):
+        run(main(10.0, None), timeout_s=5000.0, held_clock=True)
 
 
 def test_speech_without_a_pause_is_cut_before_the_limit_and_no_sample_is_lost() -> None:
@@ -760,6 +789,8 @@ def test_what_cannot_be_resumed_is_refused_before_there_is_a_connection() -> Non
     policy = ReconnectPolicy()
     with pytest.raises(AudioError, match="reconnect needs a raw input_format, got 'wav'"):
         client.stt_realtime(reconnect=policy)
+    with pytest.raises(AudioError, match="an output_format whose bytes tell their time, got 'opus'"):
+        client.s2s_realtime(output_format="opus", reconnect=policy)
     with pytest.raises(AudioError, match="got client_req_id 'a'"):
         client.s2s_realtime(client_req_id="a", reconnect=policy)
     with pytest.raises(AudioError, match="got close_ws_on_eos False"):

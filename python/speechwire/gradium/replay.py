@@ -515,7 +515,7 @@ def check_setup(fields: Mapping[str, Any], product: wire.Product) -> None:
     """Refuse what cannot be taken up again on another connection.
 
     Raises:
-        AudioError: A container as input, a named request, or a connection that is to be kept.
+        AudioError: A container as input, Opus as output, a named request, or a connection that is to be kept.
     """
     if product.audio_in:
         input_format = fields.get("input_format", wire.DEFAULT_FORMAT)
@@ -524,6 +524,8 @@ def check_setup(fields: Mapping[str, Any], product: wire.Product) -> None:
                 f"reconnect needs a raw input_format, got {input_format!r}; "
                 "name the container in source_format and send pcm"
             )
+    if product.audio_out and fields.get("output_format") == wire.OPUS:
+        raise AudioError(f"reconnect needs an output_format whose bytes tell their time, got {wire.OPUS!r}")
     if fields.get("client_req_id") is not None:
         raise AudioError(f"reconnect needs a connection of its own, got client_req_id {fields['client_req_id']!r}")
     if fields.get("close_ws_on_eos") is False:
