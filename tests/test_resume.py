@@ -803,6 +803,35 @@ def test_what_cannot_be_resumed_is_refused_before_there_is_a_connection() -> Non
         ReconnectPolicy(session_s=0.0)
 
 
+def test_an_end_that_is_answered_while_it_is_being_sent_has_been_sent() -> None:
+    class Slow:
+        """A link that answers the end of the input before it has taken it."""
+
+        async def open(self) -> None: ...
+
+        async def send_setup(self, _: Any) -> None: ...
+
+        async def send_eos(self, _: str | None) -> None:
+            await asyncio.sleep(1.0)
+
+        async def recv(self) -> dict[str, Any]:
+            return {"type": "end_of_stream"}
+
+    async def main() -> None:
+        slow: Any = Slow()
+        link = ResumingLink(lambda: slow, wire.STT, LIMITS, ReconnectPolicy())
+        await link.open()
+        await link.send_setup(SETUPS["stt"])
+        sending = asyncio.create_task(link.send_eos(None))
+        await asyncio.sleep(0.1)
+        assert await link.recv() == {"type": "end_of_stream"}
+        await sending
+        with pytest.raises(SessionClosed, match="ended by the server"):
+            await link.send_audio(bytes(2), None)
+
+    run(main(), held_clock=True)
+
+
 def test_a_session_serves_one_request() -> None:
     service = Service("stt")
 

@@ -174,7 +174,7 @@ class ResumingLink:
             replay.add_audio(piece, connected=self._connected.is_set())
             await self._transmit(replay)
             await self._look_ahead(replay)
-        self._check_usable()
+        self._raise_failure()
 
     async def send_text(self, text: str, client_req_id: str | None) -> None:
         """Send text to be spoken."""
@@ -271,7 +271,7 @@ class ResumingLink:
         self._check_usable()
         replay.add(item)
         await self._transmit(replay)
-        self._check_usable()
+        self._raise_failure()
 
     async def _wait_for_room(self, replay: Replay) -> None:
         self._check_usable()
@@ -311,9 +311,12 @@ class ResumingLink:
             if self._links and link is self._links[-1]:
                 self._connected.clear()
 
-    def _check_usable(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def _check_usable(self) -> None:
+        self._raise_failure()
         if self._closed or self._finished:
             side = "on this side" if self._closed else "by the server"
             raise self.annotate(SessionClosed(f"the session has been ended {side}", code=wire.CLOSE_NORMAL))
