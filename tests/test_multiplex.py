@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from harness import Peer, loopback_server, misbehaving_server, run
+from harness import READY, Peer, loopback_server, misbehaving_server, run
 from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from speechwire.errors import ServerError, SessionClosed, SessionTimeout
 from speechwire.gradium import GradiumClient, Limits, Multiplexer, S2s, Tts, wire
@@ -169,7 +169,7 @@ async def echo_names(peer: Peer, answer: Callable[[Peer, dict[str, object]], Awa
         await answer(peer, message)
 
 
-def client_of(base_url: str, **bounds: float) -> GradiumClient:
+def client_of(base_url: str, **bounds: float | None) -> GradiumClient:
     limits = Limits(connect_s=2.0, close_s=0.2, **bounds)  # type: ignore[arg-type]
     return GradiumClient(base_url=base_url, api_key="k", limits=limits)
 
@@ -282,9 +282,10 @@ def test_a_request_that_is_not_read_holds_the_others_up_and_no_memory() -> None:
             async with client_of(base_url, idle_s=0.3).multiplex_s2s() as connection:
                 async with connection.request() as unread, connection.request() as waiting:
                     await unread.send_eos()
-                    with pytest.raises(SessionTimeout):
+                    with pytest.raises(SessionTimeout, match="nobody takes the messages of 'req-1'") as caught:
                         async for _ in waiting:
                             pass
+                    assert not caught.value.retryable
                     assert len([message async for message in unread]) == 102  # ready, 100 audio, end: nothing is lost
 
     run(main())
@@ -335,5 +336,138 @@ def test_leaving_the_connection_ends_its_requests() -> None:
             assert await s2s.recv() is None
             with pytest.raises(SessionClosed, match="closed on this side"):
                 await connection.request().__aenter__()
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", ["close", "abort", "fail"])
+def test_ending_a_request_from_another_task_reaches_who_receives(way: str) -> None:
+    async def answer(peer: Peer, message: dict[str, object]) -> None:
+        pass
+
+    async def main() -> None:
+        async with misbehaving_server(lambda peer: echo_names(peer, answer)) as base_url:
+            async with client_of(base_url, idle_s=None).multiplex_s2s() as connection:
+                async with connection.request(wait_for_ready_on_start=True) as s2s:
+                    receiving = asyncio.create_task(s2s.recv())
+                    await asyncio.sleep(0.01)
+                    if way == "close":
+                        await s2s.close()
+                    elif way == "abort":
+                        s2s.abort()
+                    else:
+                        s2s.fail(ZeroDivisionError("in the source"))
+                    if way == "fail":
+                        with pytest.raises(ZeroDivisionError):
+                            await receiving
+                    else:
+                        assert await receiving is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("num_turns", range(8))
+def test_ending_a_request_that_waits_takes_nothing_from_the_others(num_turns: int) -> None:
+    async def answer(peer: Peer, message: dict[str, object]) -> None:
+        if message["type"] == "audio":
+            for name in ("a", "c"):
+                await peer.send(wire.build_text("word", 0.0, 0.1, name))
+
+    async def main() -> None:
+        async with misbehaving_server(lambda peer: echo_names(peer, answer)) as base_url:
+            async with client_of(base_url).multiplex_s2s() as connection:
+                async with (
+                    connection.request(client_req_id="a", wait_for_ready_on_start=True) as a,
+                    connection.request(client_req_id="b", wait_for_ready_on_start=True) as b,
+                    connection.request(client_req_id="c", wait_for_ready_on_start=True) as c,
+                ):
+                    tasks = [asyncio.create_task(session.recv()) for session in (a, b, c)]
+                    await asyncio.sleep(0)
+                    await a.send_audio(bytes(3840))
+                    for _ in range(num_turns):
+                        await asyncio.sleep(0)
+                    tasks[0].cancel()
+                    b.abort()
+                    assert await tasks[1] is None
+                    message = await tasks[2]
+                    assert message is not None
+                    assert message["text"] == "word"
+                    # What the cancelled one would have got is still there for it.
+                    message = tasks[0].result() if tasks[0].done() and not tasks[0].cancelled() else await a.recv()
+                    assert message is not None
+                    assert message["text"] == "word"
+
+    run(main())
+
+
+def test_the_error_of_a_request_has_its_own_books() -> None:
+    async def answer(peer: Peer, message: dict[str, object]) -> None:
+        if message["type"] == "end_of_stream":
+            await peer.send(wire.build_error("no", 1011, str(message["client_req_id"])))
+
+    async def serve(peer: Peer) -> None:
+        await peer.accept()
+        for _ in range(2):
+            message = json.loads(await peer.recv())
+            ready = json.loads(READY) | {"request_id": f"id of {message['client_req_id']}"}
+            await peer.send(json.dumps(ready | {"client_req_id": message["client_req_id"]}))
+        while True:
+            await answer(peer, json.loads(await peer.recv()))
+
+    async def main() -> None:
+        async with misbehaving_server(serve) as base_url:
+            async with client_of(base_url).multiplex_s2s() as connection:
+                async with connection.request(client_req_id="a") as a, connection.request(client_req_id="b") as b:
+                    await a.wait_for_ready()
+                    await b.wait_for_ready()
+                    await b.send_audio(bytes(3840))
+                    await a.send_eos()
+                    with pytest.raises(ServerError) as caught:
+                        await a.recv()
+                assert (caught.value.request_id, caught.value.sent_ms) == ("id of a", 0.0)
+
+    run(main())
+
+
+def test_a_name_that_was_left_is_free_when_the_service_has_ended_it() -> None:
+    may_end = asyncio.Event()
+
+    async def answer(peer: Peer, message: dict[str, object]) -> None:
+        if message["type"] == "end_of_stream":
+            await may_end.wait()
+            name = str(message["client_req_id"])
+            await peer.send(wire.build_output_audio(b"late", 0.0, 0.08, name))
+            await peer.send(wire.build_end_of_stream(name))
+
+    async def main() -> None:
+        async with misbehaving_server(lambda peer: echo_names(peer, answer)) as base_url:
+            async with client_of(base_url).multiplex_s2s() as connection:
+                async with connection.request(client_req_id="a", wait_for_ready_on_start=True):
+                    pass
+                with pytest.raises(ValueError, match="expected the name of no running request, got 'a'"):
+                    connection.request(client_req_id="a")
+                may_end.set()
+                async with connection.request(client_req_id="b", wait_for_ready_on_start=True):
+                    pass  # behind the end of the first one
+                async with connection.request(client_req_id="a", wait_for_ready_on_start=True) as again:
+                    assert again.ready is not None
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["7", '["a"]', "{}"])
+def test_a_name_that_is_none_ends_the_connection(name: str) -> None:
+    async def answer(peer: Peer, message: dict[str, object]) -> None:
+        if message["type"] == "audio":
+            await peer.send(wire.build_error("no", 1011, "NAME").replace('"NAME"', name))
+
+    async def main() -> None:
+        async with misbehaving_server(lambda peer: echo_names(peer, answer)) as base_url:
+            async with client_of(base_url).multiplex_s2s() as connection:
+                with pytest.raises(SessionClosed, match="expected client_req_id to be str"):
+                    async with connection.request() as s2s:
+                        await s2s.send_audio(bytes(3840))
+                        async for _ in s2s:
+                            pass
 
     run(main())

@@ -129,6 +129,10 @@ class Link:
         """Return the books of one request."""
         return self._protocol.books(client_req_id)
 
+    def is_active(self, client_req_id: str) -> bool:
+        """Tell whether a request of this name was begun and has not been ended by the service."""
+        return self._protocol.is_active(client_req_id)
+
     async def open(self) -> None:
         """Connect; a link is opened once."""
         if self._connection is not None:
@@ -180,16 +184,21 @@ class Link:
                 raise self._failure from None
             if self._closed or (self._protocol.idle and error.code == wire.CLOSE_NORMAL):
                 return None
+            if error.client_req_id is not None:
+                raise self._redact(error) from error.__cause__  # it has the books of its own request
             raise self.annotate(error) from error.__cause__
 
     def annotate(self, error: SessionError) -> SessionError:
         """Write into an error what the books say, and take the key out of it."""
-        error.message = without_secret(error.message, self._api_key)
-        error.reason = without_secret(error.reason, self._api_key)
-        error.args = (error.message,)
         error.request_id = self._protocol.request_id
         error.sent_ms = self._protocol.sent_ms
         error.received_ms = self._protocol.received_ms
+        return self._redact(error)
+
+    def _redact(self, error: SessionError) -> SessionError:
+        error.message = without_secret(error.message, self._api_key)
+        error.reason = without_secret(error.reason, self._api_key)
+        error.args = (error.message,)
         return error
 
     async def close(self) -> None:

@@ -37,8 +37,8 @@ class Multiplexer(Generic[SessionType]):
     the service allows may run at once, each in tasks of its own, or one after the other. Leaving a session's block ends
     its request, and what the service still sends for it is dropped. Leaving the connection's block ends all.
 
-    There is no task behind it: whoever waits for a message reads the connection for all. So a request whose messages
-    are never taken holds the others up, once INBOX_MESSAGES wait for it.
+    One task reads the connection while anybody waits for a message. So a request whose messages are never taken holds
+    the others up, once INBOX_MESSAGES wait for it.
     """
 
     def __init__(self, client: GradiumClient, session_type: type[SessionType], route: str | None = None) -> None:
@@ -50,9 +50,10 @@ class Multiplexer(Generic[SessionType]):
         self._link = client.new_link(session_type.product, route, self._limits)
         self._channels: dict[str, _Channel] = {}
         self._num_requests = 0
-        self._reading = False
-        self._undelivered: tuple[_Channel, _Message] | None = None
-        self._failure: SessionError | None = None
+        self._num_waiting = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._held_up_by: _Channel | None = None
+        self._failure: Exception | None = None
 
     async def __aenter__(self) -> Self:
         await self._link.open()
@@ -61,9 +62,12 @@ class Multiplexer(Generic[SessionType]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._fail(SessionClosed("the connection has been closed on this side", code=wire.CLOSE_NORMAL))
         for channel in list(self._channels.values()):
             channel.abort()
-        self._fail(SessionClosed("the connection has been closed on this side", code=wire.CLOSE_NORMAL))
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
         if error is None:
             await self._link.close()
         else:
@@ -78,12 +82,11 @@ class Multiplexer(Generic[SessionType]):
             **setup: As for the real-time call of the client, its `sample_rate` and `source_format` included.
 
         Raises:
-            ValueError: A request of this name is still running.
+            ValueError: A request of this name is still running, or was left and the service has not ended it yet.
         """
         self._num_requests += 1
         name = f"req-{self._num_requests}" if client_req_id is None else client_req_id
-        if name in self._channels:
-            raise ValueError(f"expected the name of no running request, got {name!r}")
+        self._check_name(name)
         channel = _Channel(self, self._link, self._client.limits, name)
         return self._session_type(self._client, link=channel, client_req_id=name, close_ws_on_eos=False, **setup)
 
@@ -92,34 +95,37 @@ class Multiplexer(Generic[SessionType]):
     def begin(self, channel: _Channel) -> None:
         """Let a channel's messages in."""
         if self._failure is not None:
-            raise self._failure_copy()
-        if self._channels.setdefault(channel.name, channel) is not channel:
-            raise ValueError(f"expected the name of no running request, got {channel.name!r}")
+            raise self._failure_of(channel)
+        self._check_name(channel.name)
+        self._channels[channel.name] = channel
 
     def end(self, channel: _Channel) -> None:
         """Let no more of a channel's messages in."""
         self._channels.pop(channel.name, None)
 
+    def holds(self, channel: _Channel) -> bool:
+        """Tell whether a channel's messages are let in."""
+        return self._channels.get(channel.name) is channel
+
+    @property
+    def held_up_by(self) -> str | None:
+        """The name of the request whose messages are not taken, so that the connection is not read; or None."""
+        return None if self._held_up_by is None else self._held_up_by.name
+
     async def take(self, channel: _Channel) -> dict[str, Any] | None:
-        """Return the channel's next message, reading the connection if nobody does; None after its end."""
+        """Return the channel's next message; None after its end."""
         while not channel.inbox:
             if channel.ended:
                 return None
             if self._failure is not None:
-                raise channel.annotate(self._failure_copy())
-            if self._reading:
-                try:
-                    await channel.wait()
-                except asyncio.CancelledError:
-                    self._wake_a_reader()  # it may have been this one's turn
-                    raise
-                continue
-            self._reading = True
+                raise self._failure_of(channel)
+            self._num_waiting += 1
             try:
-                await self._read()
+                if self._reader is None or self._reader.done():
+                    self._reader = asyncio.create_task(self._read(), name="speechwire-multiplexer")
+                await channel.wait()
             finally:
-                self._reading = False
-                self._wake_a_reader()
+                self._num_waiting -= 1
         message = channel.inbox.popleft()
         channel.make_room()
         if isinstance(message, SessionError):
@@ -127,25 +133,28 @@ class Multiplexer(Generic[SessionType]):
         return message
 
     async def _read(self) -> None:
-        """Read one message and put it where it belongs; a cancellation leaves it to the next reader."""
-        if self._undelivered is None:
-            try:
-                name, message = await self._recv()
-            except SessionError as error:
-                if error.client_req_id is None:
-                    self._fail(error)
-                    return
-                name, message = error.client_req_id, error
-            channel = self._channels.get(name)
-            if channel is None:
-                return  # what still came for a request that is over
-            self._undelivered = channel, message
-        channel, message = self._undelivered
-        while len(channel.inbox) >= INBOX_MESSAGES and self._channels.get(channel.name) is channel:
-            await channel.wait_for_room()
-        self._undelivered = None
-        if self._channels.get(channel.name) is channel:
-            channel.put(message)
+        """Put messages where they belong, as long as anybody waits for one."""
+        try:
+            while self._num_waiting:
+                try:
+                    name, message = await self._recv()
+                except SessionError as error:
+                    if error.client_req_id is None:
+                        raise
+                    name, message = error.client_req_id, error
+                channel = self._channels.get(name)
+                if channel is None:
+                    continue  # what still came for a request that is over
+                while len(channel.inbox) >= INBOX_MESSAGES and self.holds(channel):
+                    self._held_up_by = channel
+                    await channel.wait_for_room()
+                self._held_up_by = None
+                if self.holds(channel):
+                    channel.put(message)
+                    # Whoever waited for it has its turn before the next is read.
+                    await asyncio.sleep(0)
+        except Exception as error:
+            self._fail(error)  # for all who wait, and all who come
 
     async def _recv(self) -> tuple[str, _Message]:
         message = await self._link.recv()
@@ -160,25 +169,23 @@ class Multiplexer(Generic[SessionType]):
             )
         return name, message
 
-    def _wake_a_reader(self) -> None:
-        if not self._reading:
-            for channel in self._channels.values():
-                if channel.wake():
-                    return
+    def _check_name(self, name: str) -> None:
+        if name in self._channels or self._link.is_active(name):
+            raise ValueError(f"expected the name of no running request, got {name!r}")
 
-    def _fail(self, error: SessionError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._failure is None:
             self._failure = error
         for channel in list(self._channels.values()):
             channel.wake()
             channel.make_room()
 
-    def _failure_copy(self) -> SessionError:
+    def _failure_of(self, channel: _Channel) -> Exception:
         assert self._failure is not None
         # One for each request that it ends: they are raised in different tasks, with different books.
         error = copy.copy(self._failure)
         error.__cause__ = self._failure.__cause__
-        return error
+        return channel.annotate(error) if isinstance(error, SessionError) else error
 
 
 class _Channel:
@@ -251,12 +258,16 @@ class _Channel:
         except TimeoutError as error:
             if isinstance(error, SessionError):
                 raise
-            raise self.annotate(
-                SessionTimeout(f"nothing came from the server for {limit_s:g} s", retryable=True)
-            ) from error
+            raise self.annotate(self._timeout(limit_s)) from error
         if self._failure is not None:
             raise self._failure
         return message
+
+    def _timeout(self, limit_s: float | None) -> SessionTimeout:
+        other = self._multiplexer.held_up_by
+        if other is None:
+            return SessionTimeout(f"nothing came from the server for {limit_s:g} s", retryable=True)
+        return SessionTimeout(f"the connection was not read for {limit_s:g} s: nobody takes the messages of {other!r}")
 
     def annotate(self, error: SessionError) -> SessionError:
         error.request_id = self._books.request_id
@@ -301,7 +312,7 @@ class _Channel:
         self.wake()
 
     async def wait(self) -> None:
-        """Wait for a message, or for the turn to read."""
+        """Wait for a message, or for the end."""
         if self._waiter is not None:
             raise RuntimeError("another task is receiving from this request")
         self._waiter = asyncio.get_running_loop().create_future()
@@ -310,15 +321,13 @@ class _Channel:
         finally:
             self._waiter = None
 
-    def wake(self) -> bool:
-        """End `wait`; tells whether anybody was waiting."""
-        if self._waiter is None or self._waiter.done():
-            return False
-        self._waiter.set_result(None)
-        return True
+    def wake(self) -> None:
+        """End `wait`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def wait_for_room(self) -> None:
-        """Wait until a message has been taken; only the one who reads the connection does."""
+        """Wait until a message has been taken; only the task that reads the connection does."""
         self._room = asyncio.get_running_loop().create_future()
         try:
             await self._room

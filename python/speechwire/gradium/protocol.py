@@ -46,6 +46,11 @@ class ClientProtocol:
         """Return the books of one request; empty ones if there is none of this name."""
         return self._requests.get(client_req_id) or RequestBooks({})
 
+    def is_active(self, client_req_id: str) -> bool:
+        """Tell whether a request of this name was begun and has not been ended by the server."""
+        request = self._requests.get(client_req_id)
+        return request is not None and request.active
+
     @property
     def request_id(self) -> str | None:
         """The id that the server gave the latest request, to quote to the vendor's support."""
@@ -115,7 +120,10 @@ class ClientProtocol:
         """
         message = wire.parse_message(data)
         kind = message["type"]
-        request = self._requests.get(message.get("client_req_id"))
+        name = message.get("client_req_id")
+        if name is not None and not isinstance(name, str):
+            raise WireError(f"expected client_req_id to be str, got {type(name).__name__}")
+        request = self._requests.get(name)
         if kind == wire.AUDIO:
             wire.check_audio(message)
             if request is not None:
