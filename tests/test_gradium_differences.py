@@ -234,6 +234,36 @@ def test_breaking_out_of_an_iteration_ends_the_session_and_its_source() -> None:
     against(answer_at_once, use)
 
 
+def test_closing_a_stream_lets_go_of_a_text_source_that_is_quiet() -> None:
+    closed = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "One"
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    async def answer_at_once(peer: Peer) -> None:
+        await peer.accept()
+        await peer.recv()
+        await peer.send(READY)
+        await peer.recv()
+        await peer.send('{"type":"text","text":"One","start_s":0}')
+        await peer.drain()
+
+    async def use(client: GradiumClient) -> None:
+        stream = await client.tts_stream({}, source())
+        messages = stream.iter_events()
+        assert (await anext(messages))["type"] == "text"
+        await stream.aclose()
+        assert closed == [True]
+        assert {task.get_name() for task in asyncio.all_tasks()}.isdisjoint({"speechwire-pump"})
+        await messages.aclose()
+
+    against(answer_at_once, use)
+
+
 # 7, 8: every wait is bounded, every failure typed: all of test_faults.py, and these two.
 
 
@@ -432,4 +462,21 @@ def test_options_out_of_range_fail_before_there_is_a_connection() -> None:
         client.tts_realtime(json_config={"padding_bonus": 9})
     with pytest.raises(ValueError, match="expected delay_in_frames to be int, got str"):
         client.stt_realtime(json_config={"delay_in_frames": "10"})
-    client.tts_realtime(json_config={"not_known_yet": object})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        client.tts_realtime(json_config={"not_known_yet": object})
+    client.tts_realtime(json_config={"not_known_yet": [1]})
+
+
+@pytest.mark.parametrize("text", [None, 7, {"text": "a"}, b"bytes"])
+def test_a_text_that_is_none_fails_before_there_is_a_connection(text: Any) -> None:
+    client = GradiumClient(api_key="k", base_url="http://127.0.0.1:1/")
+    with pytest.raises(TypeError, match="expected text to be str or an iterable of str, got"):
+        asyncio.run(client.tts({}, text))
+
+
+@pytest.mark.parametrize("audio", [None, 7, "speech.wav", {"audio": b""}])
+def test_audio_that_is_none_fails_before_there_is_a_connection(audio: Any) -> None:
+    client = GradiumClient(api_key="k", base_url="http://127.0.0.1:1/")
+    for call in (client.stt({}, audio), client.s2s({}, audio)):
+        with pytest.raises(AudioError, match="expected bytes, a numpy array or an iterable of them, got"):
+            asyncio.run(call)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -92,3 +95,17 @@ def test_closing_cancels_what_is_under_way_and_leaves_nothing() -> None:
 
     asyncio.run(main())
     assert open_sockets() <= sockets
+
+
+def test_a_forked_process_calls_as_well(base_url: str) -> None:
+    client = GradiumClient(base_url=base_url, api_key="k").sync
+    assert client.s2s(SETUP, bytes(320)).raw_data == bytes(320)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is what multiprocessing still does
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # a call that hangs ends the child
+        done = client.s2s(SETUP, bytes(640)).raw_data == bytes(640)
+        os._exit(0 if done else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    client.close()

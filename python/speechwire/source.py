@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from speechwire.codec import FrameSlicer, Transcoder, pcm_from_float
 from speechwire.errors import AudioError
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     AudioChunk: TypeAlias = bytes | bytearray | memoryview | NDArray[np.int16] | NDArray[np.float32]
     AudioInput: TypeAlias = AudioChunk | Iterable[AudioChunk] | AsyncIterable[AudioChunk]
 
-__all__ = ["AudioConverter", "Pacer", "is_array", "iterate_audio", "pace"]
+__all__ = ["AudioConverter", "Pacer", "check_audio", "draw", "is_array", "iterate_audio", "pace"]
+
+T = TypeVar("T")
 
 CONTAINER_CHUNK_BYTES: Final = 8192  # of a container, whose bytes do not tell how long they play
 _BYTES = (bytes, bytearray, memoryview)
@@ -125,22 +127,36 @@ async def iterate_audio(audio: AudioInput, audio_format: str) -> AsyncGenerator[
     elif is_array(audio):
         for chunk in _slices(audio, num_samples or CONTAINER_CHUNK_BYTES):
             yield chunk
-    elif isinstance(audio, AsyncIterable):
-        iterator = aiter(audio)
-        try:
-            async for chunk in iterator:
+    else:
+        check_audio(audio)
+        async with aclosing(draw(audio)) as chunks:
+            async for chunk in chunks:
                 yield chunk
+
+
+def check_audio(audio: object) -> None:
+    """Raise AudioError unless `audio` is bytes, a numpy array, or something that can be iterated for them."""
+    is_wrong = not isinstance(audio, (*_BYTES, AsyncIterable, Iterable)) or isinstance(audio, str | Mapping)
+    if is_wrong and not is_array(audio):
+        raise AudioError(f"expected bytes, a numpy array or an iterable of them, got {type(audio).__name__}")
+
+
+async def draw(source: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    """Yield what a source yields, whichever kind it is; a generator is closed when this ends, in whatever way."""
+    if isinstance(source, AsyncIterable):
+        iterator = aiter(source)
+        try:
+            async for item in iterator:
+                yield item
         finally:
             # The session may end before the source does; then the source still runs its own clean-up.
             if inspect.isasyncgen(iterator):
                 await iterator.aclose()
-    elif isinstance(audio, Iterable) and not isinstance(audio, str):
-        for chunk in audio:
-            yield chunk
+    else:
+        for item in source:
+            yield item
             # A source that never awaits must not keep the loop from receiving.
             await asyncio.sleep(0)
-    else:
-        raise AudioError(f"expected bytes, a numpy array or an iterable of them, got {type(audio).__name__}")
 
 
 async def pace(chunks: AsyncGenerator[bytes, None], audio_format: str) -> AsyncGenerator[bytes, None]:

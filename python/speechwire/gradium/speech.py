@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from speechwire.gradium.results import S2SResult, STTResult, TextWithTimestamps,
 from speechwire.gradium.resume import ReconnectPolicy
 from speechwire.gradium.stream import S2s, S2SStream, Stt, STTStream, Tts, TTSStream
 from speechwire.gradium.wire import S2SSetup, STTSetup, TTSSetup
-from speechwire.source import is_array
+from speechwire.source import check_audio, is_array
 
 if TYPE_CHECKING:
     from speechwire.gradium.client import GradiumClient
@@ -58,7 +58,10 @@ async def tts_stream(
     Raises:
         SessionError: No connection, no `ready`, or a refusal.
         WireError: An option outside its range.
+        TypeError: `text` is neither; nothing was sent.
     """
+    if not isinstance(text, str | Iterable | AsyncIterable) or isinstance(text, bytes | Mapping):
+        raise TypeError(f"expected text to be str or an iterable of str, got {type(text).__name__}")
     session = Tts(client, tts_endpoint, wait_for_ready_on_start=True, reconnect=reconnect, **setup)
     await session.__aenter__()
     return TTSStream(session, text)
@@ -116,6 +119,7 @@ async def stt_stream(
         SessionError: No connection, no `ready`, or a refusal.
         WireError: An option outside its range.
     """
+    check_audio(audio)
     if is_array(audio) or sample_rate is not None or realtime:
         setup = {"input_format": "pcm", **setup}
     session = Stt(
@@ -183,6 +187,7 @@ async def s2s_stream(
         SessionError: No connection, no `ready`, or a refusal.
         WireError: An option outside its range.
     """
+    check_audio(audio)
     session = S2s(
         client,
         s2s_endpoint,

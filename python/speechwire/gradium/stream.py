@@ -14,7 +14,7 @@ from speechwire.gradium import wire
 from speechwire.gradium.link import RequestLink
 from speechwire.gradium.replay import check_setup
 from speechwire.gradium.results import TextJoiner, TextWithTimestamps
-from speechwire.source import AudioConverter, iterate_audio, pace
+from speechwire.source import AudioConverter, draw, iterate_audio, pace
 
 if TYPE_CHECKING:
     from speechwire.gradium.client import GradiumClient
@@ -294,6 +294,7 @@ def _given(setup: Mapping[str, Any], product: wire.Product) -> dict[str, Any]:
     config = given.get("json_config")
     if isinstance(config, Mapping):
         wire.check_options(config, product)
+    wire.build_setup(given)  # what is no JSON fails here, before there is a connection
     return given
 
 
@@ -310,6 +311,7 @@ class _Stream:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._iterated = False
+        self._pump_task: asyncio.Task[None] | None = None
         self._joiner = TextJoiner()
         self._text_with_timestamps: list[TextWithTimestamps] = []
 
@@ -322,6 +324,11 @@ class _Stream:
     def output_format(self) -> str:
         """Wire format name of the output; empty where no audio comes back."""
         return self._session.output_format
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Rate of the output in Hz, as the server announced it; of recognition, that at which it hears."""
+        return self._ready.get("sample_rate")
 
     @property
     def sent_ms(self) -> float:
@@ -349,7 +356,12 @@ class _Stream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cut the connection if it is still there."""
+        """Cut the connection if it is still there, and let go of the source."""
+        self._session.abort()
+        if self._pump_task is not None:
+            self._pump_task.cancel()
+            # Bounded, because the source may be slow to clean up behind itself.
+            await asyncio.wait([self._pump_task], timeout=self._session.close_s)
         await self._session.aclose()
 
     async def events(self) -> AsyncGenerator[ServiceEvent, None]:
@@ -368,7 +380,7 @@ class _Stream:
             raise RuntimeError("the stream has been iterated before")
         self._iterated = True
         session = self._session
-        pump = asyncio.create_task(self._pump(), name="speechwire-pump")
+        self._pump_task = asyncio.create_task(self._pump(), name="speechwire-pump")
         try:
             async for message in session:
                 self._text_with_timestamps += self._joiner.feed(message)
@@ -378,11 +390,7 @@ class _Stream:
             session.check_complete()
             await session.close()
         finally:
-            session.abort()
-            pump.cancel()
-            # Bounded, because the source may be slow to clean up behind itself.
-            await asyncio.wait([pump], timeout=session.close_s)
-            await session.aclose()
+            await self.aclose()
 
     async def _iter_audio(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self.iter_events()) as messages:
@@ -448,11 +456,6 @@ class TTSStream(_Stream):
         self._tts = session
         self._text = text
 
-    @property
-    def sample_rate(self) -> int | None:
-        """Rate of the output in Hz, as the server announced it."""
-        return self._ready.get("sample_rate")
-
     def iter_bytes(self) -> AsyncGenerator[bytes, None]:
         """Yield audio as it comes; the times of the words are collected in `text_with_timestamps`.
 
@@ -462,7 +465,7 @@ class TTSStream(_Stream):
         return self._iter_audio()
 
     async def _send_all(self) -> None:
-        async with aclosing(_iterate_text(self._text)) as pieces:
+        async with aclosing(draw([self._text] if isinstance(self._text, str) else self._text)) as pieces:
             async for piece in pieces:
                 await self._tts.send_text(piece)
 
@@ -493,11 +496,6 @@ class S2SStream(_AudioSourceStream):
     """Audio being interpreted, its output iterated once by `iter_audio`, `iter_events` or `events`."""
 
     @property
-    def sample_rate(self) -> int | None:
-        """Rate of the output in Hz, as the server announced it."""
-        return self._ready.get("sample_rate")
-
-    @property
     def frame_size(self) -> int | None:
         """Samples in one frame of the output, as the server announced it."""
         return self._ready.get("frame_size")
@@ -509,16 +507,3 @@ class S2SStream(_AudioSourceStream):
             SessionError: The session did not end with `end_of_stream`.
         """
         return self._iter_audio()
-
-
-async def _iterate_text(text: TextInput) -> AsyncGenerator[str, None]:
-    if isinstance(text, str):
-        yield text
-    elif isinstance(text, AsyncIterable):
-        async for piece in text:
-            yield piece
-    else:
-        for piece in text:
-            yield piece
-            # A source that never awaits must not keep the loop from receiving.
-            await asyncio.sleep(0)

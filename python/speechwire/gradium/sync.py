@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -35,13 +36,18 @@ class SyncCalls:
 
     They run on one event loop in a thread of its own, which starts with the first call and ends with `close`, with the
     `with` block, or with the program. Several threads may call at once. An interrupt cancels the call that it hits.
+    A process that is forked starts a thread of its own.
+
+    An iterable source is iterated on that thread: one that blocks for long, waiting for a device, holds up the other
+    calls and the bounds of its own. Give bytes or arrays, or one client to each thread.
     """
+
+    _loop: asyncio.AbstractEventLoop | None
+    _thread: threading.Thread | None
 
     def __init__(self, client: GradiumClient) -> None:
         self.client = client
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._start_anew()
 
     tts = _blocking(speech.tts)
     stt = _blocking(speech.stt)
@@ -84,7 +90,16 @@ class SyncCalls:
     ) -> None:
         self.close()
 
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._loop = None
+        self._thread = None
+        self._process_id = os.getpid()
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._process_id != os.getpid():
+            # After a fork the loop is there and its thread is not; another thread may have held the lock.
+            self._start_anew()
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
