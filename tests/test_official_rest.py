@@ -48,6 +48,11 @@ def test_voice_designer_calls() -> None:
             assert [draft["ready"] for draft in made["embeddings"]] == [True, True]
             uid = made["embeddings"][0]["embedding_id"]
             assert (await client.voice_embedding_get(uid))["prompt"] == "a calm voice"
+            preview = await client.voice_tts(uid, "Bonjour.", output_format="pcm", json_config={"padding_bonus": -1})
+            assert preview.output_format == "pcm"
+            assert preview.pcm16().any()
+            with pytest.raises(Exception, match="404"):
+                await client.voice_tts("vox_emb_unknown", "Bonjour.")
             voice = await client.voice_from_embedding(uid, name="Calm", description="from a prompt")
             assert (await client.voice_get(voice["uid"]))["description"] == "from a prompt"
 
@@ -60,6 +65,26 @@ def test_usage_calls() -> None:
             client = official(base_url)
             assert (await client.credits())["remaining_credits"] == 1_000_000
             assert (await client.usage_summary())["sessions"] == 0
+
+    asyncio.run(main())
+
+
+def test_the_calls_below_the_others() -> None:
+    async def main() -> None:
+        async with loopback_server(api_keys=["secret"]) as base_url:
+            client = official(base_url)
+            assert await client.get("usages/credits") == await gradium.usages.get(client)
+            assert (await gradium.usages.summary(client))["sessions"] == 0
+            assert await gradium.voices.get(client) == []
+            made = await client.post("pronunciations/", json={"name": "n", "language": "en", "rules": []})
+            assert (await client.put(f"pronunciations/{made['uid']}", json={"name": "m"}))["name"] == "m"
+            messages = client.stream("speech/tts", {"output_format": "pcm"}, [{"type": "text", "text": "One two."}])
+            kinds = [message["type"] async for message in messages]
+            assert kinds[0] == "ready"
+            assert kinds.count("text") == 2
+            assert "audio" in kinds
+            result = await gradium.speech.tts(client, {"output_format": "pcm"}, ["One", "two."])
+            assert [word.text for word in result.text_with_timestamps] == ["One", "two."]
 
     asyncio.run(main())
 
