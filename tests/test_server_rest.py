@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,7 +16,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from harness import loopback_server, run
-from speechwire.gradium import rest_wire
+from speechwire import transport
+from speechwire.errors import AuthError
+from speechwire.gradium import GradiumClient, Limits, rest_wire
 from speechwire.server.account import Account
 from speechwire.server.dialects.gradium_rest import find_voice
 from speechwire.server.engines.synthesize import EspeakSynthesizer, espeak_voice
@@ -410,3 +414,32 @@ def test_espeak_speaks_with_every_voice_and_differently() -> None:
         voice = find_voice(Account(), listed.uid)
         assert voice is not None
         assert b"".join(synthesizer.synthesize("a", voice.language, voice))
+
+
+def test_keys_and_tokens_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    key, wrong = "gd_4c0ffee5ecre7", "gd_wr0ngwr0ngwr0ng"
+    caplog.set_level(logging.DEBUG)
+
+    async def main() -> str:
+        async with loopback_server(api_keys=[key]) as base_url:
+            client = GradiumClient(base_url=base_url, api_key=key)
+            token = (await client.temporary_token()).token
+            await client.tts({"output_format": "pcm"}, "One.")
+            url = f"{base_url.replace('http', 'ws', 1)}speech/tts?token={token}"
+            for _ in range(2):  # the second use is refused
+                connection = await transport.connect(url, {}, Limits())
+                await connection.send('{"type":"setup"}')
+                await connection.recv(5.0)
+                await connection.close()
+            with pytest.raises(AuthError) as refused:
+                await GradiumClient(base_url=base_url, api_key=wrong).tts({}, "One.")
+            with pytest.raises(AuthError) as refused_rest:
+                await GradiumClient(base_url=base_url, api_key=wrong).credits()
+            for caught in (refused, refused_rest):
+                assert wrong not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+            return token
+
+    token = run(main())
+    assert caplog.records
+    for secret in (key, wrong, token):
+        assert not [record for record in caplog.records if secret in record.getMessage()]
