@@ -53,6 +53,14 @@ def test_what_does_not_end_is_cut(text: str) -> None:
     assert sum(map(len, at_the_end)) <= MAX_SENTENCE_CHARACTERS
 
 
+@pytest.mark.parametrize("run", [".", "?!", ".)", ";;\"", "\u2026\u2019", "\n"])
+def test_a_long_run_of_marks_is_read_once(run: str) -> None:
+    # Reading it again from each of its marks would take days.
+    text = run * (1_000_000 // len(run)) + "a"
+    at_once, at_the_end = split(text)
+    assert "".join("".join(at_once + at_the_end).split()) == "".join(text.split())
+
+
 def test_a_span_is_shared_out_by_letters() -> None:
     assert spread_words("Is it, 42?", 1.0, 2.2) == [
         Transcript("Is", 1.0, 1.4),

@@ -11,8 +11,9 @@ from speechwire.events import Transcript
 
 __all__ = ["SentenceSplitter", "spread_words"]
 
-# Marks that end a sentence, with what may close behind them. Followed by a space, for "3.5" is one word.
-_END: Final = re.compile(r"[.!?;…]+[\"'”\u2019»)\]]*(?=\s)|\n+")
+# Marks that end a sentence, with what may close behind them. Followed by a space, for "3.5" is one word. A run of marks
+# is looked at once: it is begun only at its first, and nothing of it is given back.
+_END: Final = re.compile(r"(?<![.!?;…])[.!?;…]++[\"'”\u2019»)\]]*+(?=\s)|\n++")
 # A sentence that does not end is cut here, which bounds what is kept and how long a synthesiser may take.
 MAX_SENTENCE_CHARACTERS: Final = 500
 _PIECE: Final = re.compile(
