@@ -200,11 +200,20 @@ def test_parse_setup_takes_json_config_as_object_or_string(config: object) -> No
         ({"json_config": "[]"}, "expected json_config to be an object, got list", 1011),
         ({"json_config": {"target_language": "xx"}}, "unsupported target_language 'xx', expected one of en", 1011),
         ({"json_config": {"target_language": ["es"]}}, "expected target_language to be str, got list", 1011),
-        ({"retry_for_s": -1}, "expected retry_for_s of at least 0, got -1", 1008),
+        ({"retry_for_s": -1}, "expected retry_for_s from 0 to 1.79769e+308, got -1", 1008),
+        ({"retry_for_s": -0.5}, "expected retry_for_s from 0 to 1.79769e+308, got -0.5", 1008),
+        ({"retry_for_s": float("nan")}, "expected retry_for_s from 0 to 1.79769e+308, got nan", 1008),
+        ({"retry_for_s": -(10**400)}, "expected retry_for_s from 0 to 1.79769e+308, got -1000000", 1008),
+        ({"retry_for_s": 10**400}, "expected retry_for_s from 0 to 1.79769e+308, got 1000000", 1008),
+        ({"retry_for_s": True}, "expected retry_for_s to be int or float, got bool", 1008),
+        ({"json_config": {"temp": 10**400}}, "expected temp from 0 to 1.4, got 1000000", 1011),
+        ({"input_format": "x" * 10**6}, "unsupported input format 'xxxxxx", 1008),
+        ({"json_config": {"target_language": "x" * 10**6}}, "unsupported target_language 'xxxxxx", 1011),
     ],
 )
 def test_parse_setup_refuses(fields: dict[str, object], says: str, code: int) -> None:
     with pytest.raises(wire.SetupRefused) as caught:
         wire.parse_setup(fields, wire.S2S)
     assert says in str(caught.value)
+    assert len(str(caught.value)) < 400
     assert caught.value.code == code

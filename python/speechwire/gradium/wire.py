@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
@@ -184,6 +185,7 @@ DEFAULT_FORMAT: Final = "wav"  # what the server assumes where setup names none 
 
 # Our choice: room for one whole 300 s session of 48 kHz PCM in one base64 message.
 MAX_MESSAGE_CHARACTERS: Final = 40 * 1024 * 1024
+_SHOWN: Final = 200  # characters of a wrong value that an error shows
 
 # Texts that the service is known to send (lifecycle and errors pages, skills repository).
 NO_SESSION: Final = "Session not found. Send setup first."
@@ -533,7 +535,7 @@ def parse_message(data: str | bytes) -> dict[str, Any]:
     """
     message: dict[str, Any] = decode_message(data)
     if not isinstance(message.get("type"), str):
-        raise WireError(f"expected a string field 'type', got {message.get('type')!r}")
+        raise WireError(f"expected a string field 'type', got {message.get('type')!r:.{_SHOWN}}")
     return message
 
 
@@ -555,14 +557,14 @@ def check_audio(message: Mapping[str, Any]) -> None:
 def check_text(message: Mapping[str, Any]) -> None:
     """Raise WireError unless a `text` message has a text, and numbers where it has times."""
     if not isinstance(message.get("text"), str):
-        raise WireError(f"expected a string field 'text', got {message.get('text')!r}")
+        raise WireError(f"expected a string field 'text', got {message.get('text')!r:.{_SHOWN}}")
     _check_span(message)
 
 
 def _check_span(message: Mapping[str, Any]) -> None:
     for name in ("start_s", "stop_s"):
         if not _is_number(message.get(name, 0.0)):
-            raise WireError(f"expected a number in {name!r}, got {message[name]!r}")
+            raise WireError(f"expected a number in {name!r}, got {message[name]!r:.{_SHOWN}}")
 
 
 def session_already_active(client_req_id: str | None) -> str:
@@ -577,16 +579,16 @@ def check_step(message: Mapping[str, Any]) -> None:
         isinstance(entry, dict) and _is_number(entry.get("horizon_s")) and _is_number(entry.get("inactivity_prob"))
         for entry in vad
     ):
-        raise WireError(f"expected a list of horizon_s and inactivity_prob in 'vad', got {vad!r:.200}")
+        raise WireError(f"expected a list of horizon_s and inactivity_prob in 'vad', got {vad!r:.{_SHOWN}}")
     for name in ("step_idx", "step_duration_s", "total_duration_s"):
         if not _is_number(message.get(name)):
-            raise WireError(f"expected a number in {name!r}, got {message.get(name)!r}")
+            raise WireError(f"expected a number in {name!r}, got {message.get(name)!r:.{_SHOWN}}")
 
 
 def check_end_text(message: Mapping[str, Any]) -> None:
     """Raise WireError unless an `end_text` message has its time."""
     if not _is_number(message.get("stop_s")):
-        raise WireError(f"expected a number in 'stop_s', got {message.get('stop_s')!r}")
+        raise WireError(f"expected a number in 'stop_s', got {message.get('stop_s')!r:.{_SHOWN}}")
 
 
 def parse_event(message: Mapping[str, Any]) -> ServiceEvent:
@@ -642,7 +644,7 @@ def _break_seconds(time: str) -> float:
     except ValueError:
         seconds = float("nan")
     if not low <= seconds <= high:
-        raise SetupRefused(f"expected a break of {low:g}s to {high:g}s, got {time!r}", CLOSE_INTERNAL)
+        raise SetupRefused(f"expected a break of {low:g}s to {high:g}s, got {time!r:.{_SHOWN}}", CLOSE_INTERNAL)
     return seconds
 
 
@@ -703,8 +705,10 @@ def parse_setup(message: Mapping[str, Any], product: Product) -> SetupFields:
     config = _json_config(message)
     check_options(config, product)
     retry_for_s: float = _field(message, "retry_for_s", (int, float), 0.0)
-    if not 0 <= retry_for_s < float("inf"):
-        raise SetupRefused(f"expected retry_for_s of at least 0, got {retry_for_s:g}", CLOSE_POLICY)
+    # An integer may be beyond any float.
+    if not 0 <= retry_for_s <= sys.float_info.max:
+        span = f"from 0 to {sys.float_info.max:g}"
+        raise SetupRefused(f"expected retry_for_s {span}, got {retry_for_s!r:.{_SHOWN}}", CLOSE_POLICY)
     # A name stands in for the id where there is none (text-to-speech reference); "default" names no voice.
     voice: str | None = _field(message, "voice_id", (str,), None) or _field(message, "voice", (str,), None)
     _field(message, "pronunciation_id", (str,), None)
@@ -715,7 +719,7 @@ def parse_setup(message: Mapping[str, Any], product: Product) -> SetupFields:
         voice_id=None if voice == DEFAULT_VOICE_NAME else voice,
         options={name: config[name] for name in product.options if config.get(name) is not None},
         close_ws_on_eos=_field(message, "close_ws_on_eos", (bool,), True),
-        retry_for_s=retry_for_s,
+        retry_for_s=float(retry_for_s),
     )
 
 
@@ -745,13 +749,14 @@ def _check_option(name: str, value: Any, option: Option) -> None:
         raise SetupRefused(f"expected {name} to be {option.type.__name__}, got {type(value).__name__}", CLOSE_INTERNAL)
     if option.values and value not in option.values:
         expected = ", ".join(option.values)
-        raise SetupRefused(f"unsupported {name} {value!r}, expected one of {expected}", CLOSE_INTERNAL)
+        raise SetupRefused(f"unsupported {name} {value!r:.{_SHOWN}}, expected one of {expected}", CLOSE_INTERNAL)
     if option.low is not None and option.high is not None and not option.low <= value <= option.high:
-        raise SetupRefused(f"expected {name} from {option.low:g} to {option.high:g}, got {value!r}", CLOSE_INTERNAL)
+        span = f"from {option.low:g} to {option.high:g}"
+        raise SetupRefused(f"expected {name} {span}, got {value!r:.{_SHOWN}}", CLOSE_INTERNAL)
     if name == "rewrite_rules":
         unknown = [rule for rule in value.split(",") if rule.strip() not in REWRITE_RULES]
         if unknown:
-            raise SetupRefused(f"expected rewrite_rules that are known, got {unknown[0]!r}", CLOSE_INTERNAL)
+            raise SetupRefused(f"expected rewrite_rules that are known, got {unknown[0]!r:.{_SHOWN}}", CLOSE_INTERNAL)
 
 
 def _check_keywords(value: Any) -> None:
@@ -773,7 +778,7 @@ def _field(message: Mapping[str, Any], name: str, types: tuple[type, ...], defau
     value = message.get(name)
     if value is None:
         return default
-    if not isinstance(value, types):
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         expected = " or ".join(t.__name__ for t in types)
         raise SetupRefused(f"expected {name} to be {expected}, got {type(value).__name__}", CLOSE_POLICY)
     return value
@@ -796,5 +801,6 @@ def _format(message: Mapping[str, Any], name: str, direction: str) -> str:
     value: str = _field(message, name, (str,), DEFAULT_FORMAT)
     if value not in FORMATS:
         expected = ", ".join(FORMATS)
-        raise SetupRefused(f"unsupported {direction} format {value!r}, expected one of {expected}", CLOSE_POLICY)
+        shown = f"{value!r:.{_SHOWN}}"
+        raise SetupRefused(f"unsupported {direction} format {shown}, expected one of {expected}", CLOSE_POLICY)
     return value
