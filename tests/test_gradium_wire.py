@@ -12,10 +12,12 @@ from speechwire.events import (
     Audio,
     EndOfStream,
     EndText,
+    Flush,
     Flushed,
     Inactivity,
     Pause,
     Ready,
+    Text,
     Transcript,
     Unknown,
     VadStep,
@@ -151,6 +153,20 @@ def test_the_tag_for_a_pause_is_read_back() -> None:
     assert wire.parse_spoken_text(wire.break_tag(0.1)) == [Pause(0.1)]
     with pytest.raises(WireError, match=r"expected a pause of 0\.1 to 2 s, got 3 s"):
         wire.break_tag(3)
+
+
+def test_flushes_in_a_row_are_one() -> None:
+    flush = Flush(answered=False)
+    assert wire.parse_spoken_text(" <flush><flush> <flush>\na <flush> ") == [flush, Text("\na "), flush]
+    parts = wire.parse_spoken_text('<flush><break time="1s" /><flush><flush>')
+    assert parts == [flush, Pause(1.0), flush]
+    assert wire.parse_spoken_text("<flush> " * (wire.MAX_TEXT_CHARACTERS // 8)) == [flush]
+
+
+def test_a_text_to_be_spoken_has_a_greatest_length() -> None:
+    assert wire.parse_spoken_text("x" * 1_048_576) == [Text("x" * 1_048_576)]
+    with pytest.raises(WireError, match=r"^expected a text of at most 1048576 characters, got 1048577$"):
+        wire.parse_spoken_text("x" * 1_048_577)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ __all__ = [
     "LOCAL_MODEL_PREFIX",
     "MAX_KEYWORDS",
     "MAX_MESSAGE_CHARACTERS",
+    "MAX_TEXT_CHARACTERS",
     "NEED_MORE_TEXT",
     "NO_CREDENTIALS",
     "NO_SESSION",
@@ -185,6 +186,7 @@ DEFAULT_FORMAT: Final = "wav"  # what the server assumes where setup names none 
 
 # Our choice: room for one whole 300 s session of 48 kHz PCM in one base64 message.
 MAX_MESSAGE_CHARACTERS: Final = 40 * 1024 * 1024
+MAX_TEXT_CHARACTERS: Final = 1024 * 1024  # of one `text` to be spoken, our choice too: some 19 hours of speech
 _SHOWN: Final = 200  # characters of a wrong value that an error shows
 
 # Texts that the service is known to send (lifecycle and errors pages, skills repository).
@@ -622,19 +624,30 @@ def parse_event(message: Mapping[str, Any]) -> ServiceEvent:
 
 
 def parse_spoken_text(text: str) -> list[Text | Pause | Flush]:
-    """Split what is to be spoken at its tags.
+    """Split what is to be spoken at its tags; flushes in a row are one.
 
     Raises:
         SetupRefused: The time of a pause is no number of seconds from 0.1 to 2.0.
+        WireError: The text is longer than `MAX_TEXT_CHARACTERS`.
     """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise WireError(f"expected a text of at most {MAX_TEXT_CHARACTERS} characters, got {len(text)}")
     parts: list[Text | Pause | Flush] = []
     position = 0
     for tag in _TAG.finditer(text):
-        parts.append(Text(text[position : tag.start()]))
+        _add_spoken(parts, text[position : tag.start()])
         position = tag.end()
-        parts.append(Flush(answered=False) if tag[0] == FLUSH_TAG else Pause(_break_seconds(tag[1])))
-    parts.append(Text(text[position:]))
-    return [part for part in parts if not isinstance(part, Text) or part.text.strip()]
+        if tag[0] != FLUSH_TAG:
+            parts.append(Pause(_break_seconds(tag[1])))
+        elif not (parts and isinstance(parts[-1], Flush)):
+            parts.append(Flush(answered=False))
+    _add_spoken(parts, text[position:])
+    return parts
+
+
+def _add_spoken(parts: list[Text | Pause | Flush], text: str) -> None:
+    if text.strip():
+        parts.append(Text(text))
 
 
 def _break_seconds(time: str) -> float:
