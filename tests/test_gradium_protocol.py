@@ -23,7 +23,7 @@ from speechwire.events import (
     VadStep,
 )
 from speechwire.gradium import wire
-from speechwire.gradium.protocol import ClientProtocol, ServerProtocol
+from speechwire.gradium.protocol import MOST_ENDED_REQUESTS, ClientProtocol, ServerProtocol
 
 READY = '{"type":"ready","request_id":"r1","model_name":"default","sample_rate":48000,"frame_size":3840}'
 
@@ -197,9 +197,14 @@ def test_server_runs_a_request() -> None:
         ('{"type":"setup","json_config":"{"}', "json_config is not valid JSON", 1011),
         (b"\x00\x01", "expected a text frame, got a binary frame", 1002),
         ('{"type":"setup","client_req_id":7}', "expected client_req_id to be str, got int", 1002),
+        (
+            json.dumps({"type": "setup", "client_req_id": "x" * 257}),
+            "expected a client_req_id of at most 256 characters, got 257",
+            1002,
+        ),
         ('"' + "x" * (40 << 20) + '"', "expected at most 41943040 characters, got 41943042", 1002),
     ],
-    ids=["audio first", "end first", "not JSON", "format", "config", "binary", "id", "oversized"],
+    ids=["audio first", "end first", "not JSON", "format", "config", "binary", "id", "long id", "oversized"],
 )
 def test_server_refuses_what_cannot_begin(data: str | bytes, says: str, code: int) -> None:
     server = ServerProtocol(wire.S2S)
@@ -359,6 +364,21 @@ def test_an_error_of_one_request_leaves_the_others_running(message: str, says: s
     if "a" in server.active:
         server.send_event("a", EndOfStream())
     assert server.close_code == 1000
+
+
+def test_server_remembers_the_latest_requests_that_failed() -> None:
+    server = started(client_req_id="a" * 256, close_ws_on_eos=False)
+    for number in range(1000):
+        server.receive_message(json.dumps({"type": "setup", "client_req_id": f"{number}", "output_format": "mp3"}))
+    assert len(sent(server)) == 1000
+    # The input of a request is ignored until its client may know that it failed, which was long ago for the first.
+    for number in range(1000 - MOST_ENDED_REQUESTS, 1000):
+        server.receive_message(json.dumps({"type": "audio", "audio": "AAAA", "client_req_id": f"{number}"}))
+    assert sent(server) == []
+    server.receive_message('{"type":"audio","audio":"AAAA","client_req_id":"0"}')
+    (error,) = sent(server)
+    assert (error["message"], error["client_req_id"]) == ("Session not found. Send setup first.", "0")
+    assert server.close_code is None
 
 
 def test_server_stamps_and_ends_each_request_by_itself() -> None:

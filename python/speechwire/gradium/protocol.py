@@ -22,7 +22,7 @@ from speechwire.events import (
 from speechwire.formats import bytes_per_second
 from speechwire.gradium import wire
 
-# Ended requests whose books are kept while others run on the connection.
+# Ended requests that are remembered while others run on the connection.
 MOST_ENDED_REQUESTS = 256
 
 __all__ = ["ClientProtocol", "RequestBooks", "ServerProtocol"]
@@ -230,7 +230,7 @@ class ServerProtocol:
         self._outgoing: list[str] = []
         self._any_setup = False
         self._closing = False
-        self._failed: set[str | None] = set()
+        self._failed: dict[str | None, None] = {}  # the latest last
 
     def messages_to_send(self) -> list[str]:
         """Return what has to be sent, in order, and forget it."""
@@ -258,6 +258,11 @@ class ServerProtocol:
         name = message.get("client_req_id")
         if name is not None and not isinstance(name, str):
             return self.refuse(f"{wire.INVALID_MESSAGE}: expected client_req_id to be str, got {type(name).__name__}")
+        if name is not None and len(name) > wire.MAX_NAME_CHARACTERS:
+            most = wire.MAX_NAME_CHARACTERS
+            return self.refuse(
+                f"{wire.INVALID_MESSAGE}: expected a client_req_id of at most {most} characters, got {len(name)}"
+            )
         return self._receive(name, message)
 
     @property
@@ -365,7 +370,7 @@ class ServerProtocol:
         except wire.SetupRefused as error:
             return self._fail(name, str(error), error.code)
         self._any_setup = True
-        self._failed.discard(name)
+        self._failed.pop(name, None)
         self._requests[name] = _Request(setup)
         start = Start(
             source_format=setup.input_format and wire.input_codec_format(setup.input_format),
@@ -388,7 +393,10 @@ class ServerProtocol:
         if not self._requests:
             return self.refuse(message, code, name)
         self._outgoing.append(wire.build_error(message, code, name))
-        self._failed.add(name)
+        self._failed.pop(name, None)
+        self._failed[name] = None
+        if len(self._failed) > MOST_ENDED_REQUESTS:
+            del self._failed[next(iter(self._failed))]
         self._closing = True
         return []
 

@@ -67,6 +67,7 @@ __all__ = [
     "LOCAL_MODEL_PREFIX",
     "MAX_KEYWORDS",
     "MAX_MESSAGE_CHARACTERS",
+    "MAX_NAME_CHARACTERS",
     "MAX_TEXT_CHARACTERS",
     "NEED_MORE_TEXT",
     "NO_CREDENTIALS",
@@ -187,6 +188,7 @@ DEFAULT_FORMAT: Final = "wav"  # what the server assumes where setup names none 
 # Our choice: room for one whole 300 s session of 48 kHz PCM in one base64 message.
 MAX_MESSAGE_CHARACTERS: Final = 40 * 1024 * 1024
 MAX_TEXT_CHARACTERS: Final = 1024 * 1024  # of one `text` to be spoken, our choice too: some 19 hours of speech
+MAX_NAME_CHARACTERS: Final = 256  # of a `client_req_id`, our choice too
 _SHOWN: Final = 200  # characters of a wrong value that an error shows
 
 # Texts that the service is known to send (lifecycle and errors pages, skills repository).
