@@ -27,6 +27,7 @@ from speechwire.server.account import Usage
 from speechwire.server.dialects.gradium_rest import Meter
 from speechwire.server.engines import EngineError, SpeakingSession
 from speechwire.server.engines.loopback import LoopbackEngine
+from speechwire.server.inbox import MAX_BYTES
 from speechwire.server.limits import Places
 from speechwire.server.session import Disconnected, Session, Shared
 from speechwire.server.voices import Voice
@@ -332,6 +333,27 @@ def test_the_loop_gets_its_turns_within_a_long_message() -> None:
     run(main())
     assert len(connection.sent) > 250
     assert most_between_turns < 10
+
+
+class VanishedConnection(QuickConnection):
+    """A client that takes none of its answers, and has gone after its messages."""
+
+    async def send(self, message: str) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("num_messages", [15, 16])
+def test_a_client_that_goes_while_the_box_of_its_request_is_full_is_noticed(num_messages: int) -> None:
+    audio = base64.b64encode(bytes(MAX_BYTES // 16)).decode()
+    connection = VanishedConnection([SETUP, *[f'{{"type":"audio","audio":"{audio}"}}'] * num_messages])
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as workers:
+            shared = Shared(LoopbackEngine(), workers, Places(None), None, lambda _: None)
+            await Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared).run()
+            assert asyncio.get_running_loop().time() < 1
+
+    run(main(), held_clock=True, timeout_s=100)
 
 
 class StuckSession:

@@ -603,6 +603,42 @@ def test_too_many_requests_wait_or_are_refused() -> None:
     run(main(), held_clock=True, timeout_s=1000)
 
 
+def test_a_request_that_waits_for_a_place_does_not_hold_up_the_one_that_has_it() -> None:
+    async def main() -> None:
+        async with loopback_server(limits=ServerLimits(max_requests=1)) as base_url:
+            async with connection(base_url, "s2s", ping_interval=None) as websocket:
+                await say(websocket, s2s_setup("first", "es"), {**s2s_setup("second", "es"), "retry_for_s": 100})
+                await say(websocket, *[audio(bytes(3840), client_req_id="second")] * 60)
+                await say(websocket, {**END, "client_req_id": "first"}, END)
+                received = await answers(websocket)
+                assert [(m["type"], m["client_req_id"]) for m in received] == [
+                    ("ready", "first"), ("error", "second"), ("end_of_stream", "first"),
+                ]  # fmt: skip
+                assert received[1]["message"] == "Concurrency limit exceeded"
+                assert asyncio.get_running_loop().time() < 1
+            # What fits into the box may be sent while waiting.
+            async with connection(base_url, "s2s", ping_interval=None) as websocket:
+                await say(websocket, s2s_setup("first", "es"), {**s2s_setup("second", "es"), "retry_for_s": 100})
+                await say(websocket, *[audio(bytes(3840), client_req_id="second")] * 10)
+                await say(websocket, {**END, "client_req_id": "second"}, {**END, "client_req_id": "first"}, END)
+                received = await answers(websocket)
+                second = [m for m in received if m["client_req_id"] == "second"]
+                assert kinds(second) == ["ready", *["audio"] * 10, "end_of_stream"]
+
+    run(main(), held_clock=True, timeout_s=1000)
+
+
+def test_a_request_with_a_free_place_may_begin_with_more_than_its_box_holds() -> None:
+    async def main() -> None:
+        async with loopback_server(limits=ServerLimits(max_requests=1)) as base_url:
+            text = {"type": "text", "text": 'a <break time="0.1s" /> ' * 100}
+            received = await converse(base_url, "tts", {"type": "setup", "output_format": "pcm_8000"}, text, END)
+            assert kinds(received).count("text") == 100
+            assert received[-1] == END
+
+    run(main())
+
+
 # --- going away
 
 

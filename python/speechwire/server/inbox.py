@@ -40,7 +40,7 @@ class Inbox:
 
     async def room(self) -> None:
         """Wait until the box is no longer full."""
-        while self._is_full():
+        while self.is_full:
             self._putter = asyncio.get_running_loop().create_future()
             await self._putter
 
@@ -51,7 +51,7 @@ class Inbox:
             await self._getter
         event = self._events.popleft()
         self._num_bytes -= _size(event)
-        if self._putter is not None and not self._is_full():
+        if self._putter is not None and not self.is_full:
             _wake(self._putter)
         return event
 
@@ -62,7 +62,9 @@ class Inbox:
         self._num_bytes = 0
         _wake(self._putter)
 
-    def _is_full(self) -> bool:
+    @property
+    def is_full(self) -> bool:
+        """True if `room` would wait."""
         return self._num_bytes >= MAX_BYTES or len(self._events) >= MAX_EVENTS
 
 

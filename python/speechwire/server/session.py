@@ -118,8 +118,10 @@ class Session:
     """Serves one connection until it ends.
 
     One task reads, and one works for each request, taking its input from a bounded box: while that is full nothing is
-    read. A request takes its next input when the answers to the last have left. So a client that does not read its
-    answers is soon not read from either, and nothing piles up here.
+    read but one message, which shows whether the client is still there. A request takes its next input when the answers
+    to the last have left. So a client that does not read its answers is soon not read from either, and nothing piles up
+    here. A request that waits for a place takes no input: it is refused when its box is full, for the place that it
+    waits for may be that of another request on this connection, whose end has yet to be read.
     """
 
     def __init__(self, connection: Connection, protocol: DialectProtocol, meter: Meter, shared: Shared) -> None:
@@ -129,6 +131,7 @@ class Session:
         self._engine = shared.engine
         self._shared = shared
         self._running: dict[str | None, _Running] = {}
+        self._ahead: asyncio.Task[str | bytes] | None = None  # reads the next message while a box is full
         self._unsent: deque[str] = deque()
         self._sending = asyncio.Lock()
         self._sending_since: float | None = None
@@ -168,7 +171,8 @@ class Session:
             self._protocol.receive_nothing()
             await self._send_pending()
         while self._protocol.close_code is None:
-            await self._receive(await self._connection.recv())
+            ahead, self._ahead = self._ahead, None
+            await self._receive(await (self._connection.recv() if ahead is None else ahead))
 
     async def _receive(self, message: str | bytes) -> None:
         for name, event in self._protocol.receive_message(message):
@@ -187,7 +191,21 @@ class Session:
             running.task = self._tasks.create_task(self._serve(name, event, running))
         elif (known := self._running.get(name)) is not None:
             known.inbox.put(event)
-            await known.inbox.room()
+            if known.inbox.is_full:
+                await self._make_room(name, known)
+
+    async def _make_room(self, name: str | None, running: _Running) -> None:
+        """Wait until a request has taken some of its input, or refuse one that has no place to run in."""
+        if self._ahead is None:
+            # If the client has gone, this ends the session.
+            self._ahead = self._tasks.create_task(self._connection.recv())
+        if not running.has_place:
+            await asyncio.sleep(0)  # a new task takes a place that is free in its first turn
+        if running.has_place:
+            await running.inbox.room()
+        elif running.inbox.is_full:  # it has not ended meanwhile
+            self._running.pop(name).stop()
+            self._protocol.send_event(name, _failure(PlacesTaken(), too_long=False))
 
     async def _serve(self, name: str | None, start: Start, running: _Running) -> None:
         voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
@@ -196,6 +214,7 @@ class Session:
         try:
             async with asyncio.timeout(self._shared.max_session_s) as limit:
                 await self._shared.places.take(start.wait_s)
+                running.has_place = True
                 try:
                     await self._answer(name, request, running.inbox)
                 finally:
@@ -310,6 +329,7 @@ class _Running:
 
     def __init__(self) -> None:
         self.inbox = Inbox()
+        self.has_place = False
         self.task: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
