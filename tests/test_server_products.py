@@ -628,6 +628,22 @@ def test_a_request_that_waits_for_a_place_does_not_hold_up_the_one_that_has_it()
     run(main(), held_clock=True, timeout_s=1000)
 
 
+def test_a_connection_runs_so_many_requests_and_no_more() -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url, connection(base_url, "tts") as websocket:
+            names = [str(number) for number in range(300)]
+            setup = {"type": "setup", "output_format": "pcm_8000", "close_ws_on_eos": False}
+            await say(websocket, *[{**setup, "client_req_id": name} for name in names])
+            await say(websocket, *[{**END, "client_req_id": name} for name in names], END)
+            received = await answers(websocket)
+            refused = [message for message in received if message["type"] == "error"]
+            assert {message["message"] for message in refused} == {"Concurrency limit exceeded"}
+            assert [message["client_req_id"] for message in refused] == names[256:]
+            assert kinds(received).count("end_of_stream") == 256
+
+    run(main())
+
+
 def test_a_request_with_a_free_place_may_begin_with_more_than_its_box_holds() -> None:
     async def main() -> None:
         async with loopback_server(limits=ServerLimits(max_requests=1)) as base_url:

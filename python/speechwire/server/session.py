@@ -30,6 +30,8 @@ SLICE_BYTES: Final = 16 * 1024  # of input at once; an 80 ms message has 7680 at
 EVENTS_BETWEEN_TURNS: Final = 16  # of output that an engine on the event loop gives before others get their turn
 SEND_S: Final = 40.0  # after this and up to half more, a client that takes nothing of its answers is given up
 FIRST_MESSAGE_S: Final = 1.0  # how long a client without a valid key may stay silent before it is told to go
+MAX_REQUESTS: Final = 256  # of one connection at once
+BUSY: Final = Failure("too many requests run", FailureKind.BUSY)
 MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 section 5.5
 
 
@@ -186,7 +188,9 @@ class Session:
             await self._send(messages)
 
     async def _take(self, name: str | None, event: InputEvent) -> None:
-        if isinstance(event, Start):
+        if isinstance(event, Start) and len(self._running) >= MAX_REQUESTS:
+            self._protocol.send_event(name, BUSY)
+        elif isinstance(event, Start):
             running = self._running[name] = _Running()
             running.task = self._tasks.create_task(self._serve(name, event, running))
         elif (known := self._running.get(name)) is not None:
@@ -205,7 +209,7 @@ class Session:
             await running.inbox.room()
         elif running.inbox.is_full:  # it has not ended meanwhile
             self._running.pop(name).stop()
-            self._protocol.send_event(name, _failure(PlacesTaken(), too_long=False))
+            self._protocol.send_event(name, BUSY)
 
     async def _serve(self, name: str | None, start: Start, running: _Running) -> None:
         voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
@@ -344,7 +348,7 @@ def _failure(error: Exception, *, too_long: bool) -> Failure:
         case TimeoutError() if too_long:
             return Failure("the request took too long", FailureKind.DURATION)
         case PlacesTaken():
-            return Failure("too many requests run", FailureKind.BUSY)
+            return BUSY
         case AudioError():
             return Failure(str(error), FailureKind.INPUT)
         case EngineError():
