@@ -710,6 +710,23 @@ def test_a_client_that_goes_leaves_nothing(stage: str, *, abrupt: bool) -> None:
     run(main())
 
 
+def test_a_client_that_has_gone_is_not_written_to(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            for _ in range(5):
+                async with connection(base_url, "tts") as websocket:
+                    await say(websocket, {"type": "setup", "output_format": "pcm"})
+                    await say(websocket, {"type": "text", "text": "hello there. " * 20000})
+                    for _ in range(50):
+                        await websocket.recv()
+                    websocket.transport.abort()
+                    await websocket.wait_closed()
+
+    run(main())
+    # asyncio warns of "socket.send() raised exception." after some messages.
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 def test_stopping_the_server_ends_what_runs() -> None:
     class Counting(LoopbackEngine):
         closed = 0

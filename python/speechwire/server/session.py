@@ -31,6 +31,8 @@ EVENTS_BETWEEN_TURNS: Final = 16  # of output that an engine on the event loop g
 SEND_S: Final = 40.0  # after this and up to half more, a client that takes nothing of its answers is given up
 FIRST_MESSAGE_S: Final = 1.0  # how long a client without a valid key may stay silent before it is told to go
 MAX_REQUESTS: Final = 256  # of one connection at once
+# Messages that are sent before the loop may find out that the client has gone; asyncio warns of the sixth to one.
+MESSAGES_BETWEEN_TURNS: Final = 4
 BUSY: Final = Failure("too many requests run", FailureKind.BUSY)
 MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 section 5.5
 
@@ -300,6 +302,8 @@ class Session:
     async def _send_all(self) -> None:
         loop = asyncio.get_running_loop()
         while self._unsent:
+            if len(self._unsent) % MESSAGES_BETWEEN_TURNS == 0:
+                await asyncio.sleep(0)
             self._sending_since = loop.time()
             await self._connection.send(self._unsent[0])
             # Only now, so that who is cancelled loses no message of others.
