@@ -80,7 +80,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.dialects.__init__": set(),
     "server.dialects.gradium": {"gradium.protocol", "gradium.wire"},
     "server.dialects.gradium_post": {
-        "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium_rest",
+        "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium",
+        "server.dialects.gradium_rest",
     },
     "server.dialects.gradium_rest": {
         "events", "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium", "server.voices",

@@ -168,6 +168,24 @@ def test_a_key_is_needed(route: str, headers: dict[str, str], reason: str) -> No
         assert post(route, server={"api_keys": ["secret"]}, headers=good, **request).status_code == 200
 
 
+@pytest.mark.parametrize("route", [TTS, STT])
+def test_the_key_is_looked_at_before_the_body(route: str) -> None:
+    async def main() -> bytes:
+        async with loopback_server(api_keys=["secret"]) as base_url:
+            url = httpx.URL(base_url)
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            head = f"POST /api/{route} HTTP/1.1\r\nhost: x\r\ncontent-type: audio/mpeg\r\ncontent-length: 100\r\n\r\n"
+            writer.write(head.encode())
+            answer = await reader.readuntil(b"provided")
+            writer.close()
+            await writer.wait_closed()
+            return answer
+
+    status, _, rest = run(main()).partition(b"\r\n")
+    assert status == b"HTTP/1.1 500 Internal Server Error"
+    assert rest.endswith(b"\r\n\r\nerror from server 1008: No authentication provided")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [

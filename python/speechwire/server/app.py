@@ -78,6 +78,9 @@ def create_app(
         engine, workers, places, limits.max_session_s, lambda voice_id: gradium_rest.find_voice(account, voice_id)
     )
 
+    def is_accepted(key: str | None) -> bool:
+        return _is_accepted(key, accepted_keys)
+
     async def serve_connection(connection: Connection, protocol: DialectProtocol, meter: Meter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -93,14 +96,14 @@ def create_app(
             key = gradium.credential(websocket.headers, websocket.query_params)
             # A token is used up by being shown, also where everybody is let in.
             redeemed = token is not None and account.tokens.redeem(token)
-            accepted = redeemed or _is_accepted(key, accepted_keys)
+            accepted = redeemed or is_accepted(key)
             protocol = gradium.open_protocol(product, key, accepted=accepted)
             await serve_connection(WebSocketConnection(websocket), protocol, meter)
 
         return serve_gradium
 
-    async def serve_post(connection: Connection, asked: Post, key: str | None) -> None:
-        protocol = gradium.open_protocol(asked.product, key, accepted=_is_accepted(key, accepted_keys))
+    async def serve_post(connection: Connection, asked: Post) -> None:
+        protocol = gradium.open_protocol(asked.product, None, accepted=True)
         await serve_connection(connection, protocol, gradium_rest.Meter(account.usage, asked.product))
 
     @asynccontextmanager
@@ -115,8 +118,8 @@ def create_app(
     return Starlette(
         routes=[
             *routes,
-            *rest.routes(account, lambda key: _is_accepted(key, accepted_keys), base_path),
-            *post.routes(account, serve_post, base_path),
+            *rest.routes(account, is_accepted, base_path),
+            *post.routes(account, serve_post, is_accepted, base_path),
             WebSocketRoute("/{path:path}", _refuse_path),
         ],
         exception_handlers={HTTPException: rest.refuse},

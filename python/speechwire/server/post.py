@@ -18,12 +18,25 @@ from speechwire.server.session import Connection, Disconnected
 
 __all__ = ["PostConnection", "routes"]
 
-# Serves one request; the last argument is the key that the client showed.
-Serve = Callable[[Connection, Post, str | None], Awaitable[None]]
+Serve = Callable[[Connection, Post], Awaitable[None]]
 
 
-def routes(account: Account, serve: Serve, base_path: str) -> list[Route]:
-    """Return the two routes of one-shot speech below `base_path`."""
+def routes(account: Account, serve: Serve, is_accepted: Callable[[str | None], bool], base_path: str) -> list[Route]:
+    """Return the two routes of one-shot speech.
+
+    Args:
+        account: Whose voices there are.
+        serve: Serves one request.
+        is_accepted: Tells whether a key that was shown, or None, is let in.
+        base_path: What stands before both routes.
+    """
+
+    def let_in(endpoint: Callable[[HttpRequest], Awaitable[ASGIApp]]) -> Callable[[HttpRequest], Awaitable[ASGIApp]]:
+        async def check(http: HttpRequest) -> ASGIApp:
+            key = credential(http.headers)
+            return await endpoint(http) if is_accepted(key) else rest.respond(gradium_post.refuse_credential(key))
+
+        return check
 
     async def synthesise(http: HttpRequest) -> ASGIApp:
         read = await rest.read_body(http, Body.JSON)
@@ -39,13 +52,13 @@ def routes(account: Account, serve: Serve, base_path: str) -> list[Route]:
             return rest.respond(post)
 
         async def stream(_: Scope, receive: Receive, send: Send) -> None:
-            await serve(PostConnection(post, receive, send), post, credential(http.headers))
+            await serve(PostConnection(post, receive, send), post)
 
         return stream
 
     return [
-        Route(f"{base_path}/{gradium_post.SYNTHESIS_ROUTE}", synthesise, methods=["POST"]),
-        Route(f"{base_path}/{gradium_post.RECOGNITION_ROUTE}", recognise, methods=["POST"]),
+        Route(f"{base_path}/{gradium_post.SYNTHESIS_ROUTE}", let_in(synthesise), methods=["POST"]),
+        Route(f"{base_path}/{gradium_post.RECOGNITION_ROUTE}", let_in(recognise), methods=["POST"]),
     ]
 
 

@@ -10,7 +10,7 @@ from speechwire.gradium import wire
 from speechwire.gradium.protocol import ServerProtocol
 from speechwire.gradium.wire import Product
 
-__all__ = ["BASE_PATH", "Product", "credential", "open_protocol", "paths", "shown_key", "token"]
+__all__ = ["BASE_PATH", "Product", "credential", "open_protocol", "paths", "refusal", "shown_key", "token"]
 
 BASE_PATH: Final = urlsplit(wire.BASE_URL).path.rstrip("/")
 _ALIASES: Final = {wire.STT_ROUTE: (wire.STT_ROUTE_ALIAS,)}
@@ -42,6 +42,9 @@ def credential(headers: Mapping[str, str], query: Mapping[str, str]) -> str | No
 
 def open_protocol(product: Product, key: str | None, *, accepted: bool) -> ServerProtocol:
     """Begin a connection whose client showed `key`; without a good one it will be told so, and closed."""
-    if accepted:
-        return ServerProtocol(product)
-    return ServerProtocol(product, refusal=wire.NO_CREDENTIALS if key is None else wire.BAD_CREDENTIALS)
+    return ServerProtocol(product, refusal=None if accepted else refusal(key))
+
+
+def refusal(key: str | None) -> str:
+    """Return the text that refuses a key that is missing or wrong."""
+    return wire.NO_CREDENTIALS if key is None else wire.BAD_CREDENTIALS

@@ -8,10 +8,18 @@ from typing import Any, Final
 
 from speechwire.gradium import rest_wire, wire
 from speechwire.server.account import Account
-from speechwire.server.dialects import gradium_rest
+from speechwire.server.dialects import gradium, gradium_rest
 from speechwire.server.dialects.gradium_rest import Answer
 
-__all__ = ["RECOGNITION_ROUTE", "SYNTHESIS_ROUTE", "Post", "Truncated", "open_recognition", "read_synthesis"]
+__all__ = [
+    "RECOGNITION_ROUTE",
+    "SYNTHESIS_ROUTE",
+    "Post",
+    "Truncated",
+    "open_recognition",
+    "read_synthesis",
+    "refuse_credential",
+]
 
 SYNTHESIS_ROUTE: Final = rest_wire.POST_TTS_ROUTE
 RECOGNITION_ROUTE: Final = rest_wire.POST_STT_ROUTE
@@ -54,8 +62,7 @@ class Post:
         fields = wire.parse_message(message)
         if fields["type"] != wire.ERROR:
             return None
-        text = rest_wire.build_speech_refusal(fields["code"], fields["message"])
-        return Answer(500, text, rest_wire.TEXT_CONTENT_TYPE)
+        return _refuse(fields["code"], fields["message"])
 
     def part(self, message: str) -> bytes:
         """Return what a message adds to the body.
@@ -72,6 +79,15 @@ class Post:
             raise Truncated(fields["message"])
         audio: bytes = fields["audio"] if fields["type"] == wire.AUDIO else b""
         return audio
+
+
+def refuse_credential(key: str | None) -> Answer:
+    """Return the refusal of a key that is missing or wrong."""
+    return _refuse(wire.CLOSE_POLICY, gradium.refusal(key))
+
+
+def _refuse(code: int, reason: str) -> Answer:
+    return Answer(500, rest_wire.build_speech_refusal(code, reason), rest_wire.TEXT_CONTENT_TYPE)
 
 
 def read_synthesis(account: Account, body: Mapping[str, Any], query: Mapping[str, str]) -> Post | Answer:

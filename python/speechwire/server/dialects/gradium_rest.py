@@ -133,7 +133,7 @@ def credential(headers: Mapping[str, str]) -> str | None:
 
 def refuse_credential(key: str | None) -> Answer:
     """Return the refusal of a key that is missing or wrong."""
-    return refuse(401, wire.NO_CREDENTIALS if key is None else wire.BAD_CREDENTIALS)
+    return refuse(401, gradium.refusal(key))
 
 
 def find_voice(account: Account, voice_id: str) -> Voice | None:
