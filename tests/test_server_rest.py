@@ -265,6 +265,27 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_shape() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("route", ["voices", "pronunciations", "usages/credits", "usages/summary"])
+def test_a_slash_at_the_end_makes_no_difference(route: str) -> None:
+    async def main() -> None:
+        async with opened() as (client, _):
+            answers = [await client.get(route + slash, headers={"host": "elsewhere.example"}) for slash in ("", "/")]
+            assert {answer.status_code for answer in answers} == {200}
+            assert answers[0].json() == answers[1].json()
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["post/speech/tts/", "nothing/", "voices//"])
+def test_nobody_is_sent_elsewhere(path: str) -> None:
+    async def main() -> None:
+        async with opened() as (client, _):
+            answer = await client.post(path, headers={"host": "elsewhere.example"})
+            assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+    run(main())
+
+
 def test_bodies_are_bounded() -> None:
     async def main() -> None:
         async with opened() as (client, _):
@@ -320,6 +341,18 @@ def test_token_lets_one_connection_in() -> None:
             # A key does as well, as often as it is shown.
             for _ in range(2):
                 assert (await first_answer(base_url, "token=secret"))["type"] == "ready"
+
+    run(main())
+
+
+def test_token_is_not_thrown_away_nor_kept_by_caches() -> None:
+    async def main() -> None:
+        async with opened() as (client, _):
+            refused = await client.head("api-keys/token")
+            assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+            issued = await client.get("api-keys/token")
+            assert (issued.status_code, issued.headers["cache-control"]) == (200, "no-store")
+            assert (await client.head("usages/credits")).status_code == 200
 
     run(main())
 

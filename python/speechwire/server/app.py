@@ -115,7 +115,7 @@ def create_app(
         workers.shutdown(wait=False, cancel_futures=True)
 
     routes = [WebSocketRoute(path, serve_websocket(product)) for path, product in gradium.paths(base_path)]
-    return Starlette(
+    app = Starlette(
         routes=[
             *routes,
             *rest.routes(account, is_accepted, base_path),
@@ -125,6 +125,9 @@ def create_app(
         exception_handlers={HTTPException: rest.refuse},
         lifespan=lifespan,
     )
+    # It would send the client to whatever host the client has named.
+    app.router.redirect_slashes = False
+    return app
 
 
 @asynccontextmanager

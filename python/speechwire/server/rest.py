@@ -37,9 +37,19 @@ def routes(account: Account, is_accepted: Callable[[str | None], bool], base_pat
         base_path: What stands before every route.
     """
     return [
-        Route(f"{base_path}/{operation.route}", _endpoint(operation, account, is_accepted), methods=[operation.method])
+        _route(
+            f"{base_path}/{operation.route.rstrip('/')}{slash}", operation, _endpoint(operation, account, is_accepted)
+        )
         for operation in gradium_rest.OPERATIONS
+        for slash in ("", "/")  # clients write both
     ]
+
+
+def _route(path: str, operation: Operation, endpoint: Callable[[HttpRequest], Awaitable[Response]]) -> Route:
+    route = Route(path, endpoint, methods=[operation.method])
+    if operation.once and route.methods:
+        route.methods.discard("HEAD")  # which Starlette adds to GET
+    return route
 
 
 async def refuse(_: HttpRequest, error: Exception) -> Response:
@@ -59,7 +69,8 @@ def _endpoint(
         if isinstance(read, Response):
             return read
         request = Request(http.path_params, http.query_params, *read)
-        return respond(gradium_rest.answer(operation, account, request))
+        headers = {"cache-control": "no-store"} if operation.once else None
+        return respond(gradium_rest.answer(operation, account, request), headers)
 
     return endpoint
 

@@ -89,12 +89,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one route below the base path, with `{name}` for what varies in it."""
+    """One method on one route below the base path.
+
+    Args:
+        method: Of HTTP.
+        route: With `{name}` for what varies in it.
+        body: What the request has to bring.
+        carry_out: Does it.
+        once: Each answer is new and for its client alone: no HEAD may throw it away, no cache may keep it.
+    """
 
     method: str
     route: str
     body: Body
     carry_out: Callable[[Account, Request], Answer]
+    once: bool = False
 
 
 class _Refused(Exception):
@@ -401,9 +410,14 @@ def _page(rows: list[Any], skip: int, limit: int) -> list[Any]:
 
 
 def _operation(
-    method: str, route: str, carry_out: Callable[[Account, Request], Answer], body: Body = Body.NONE
+    method: str,
+    route: str,
+    carry_out: Callable[[Account, Request], Answer],
+    body: Body = Body.NONE,
+    *,
+    once: bool = False,
 ) -> Operation:
-    return Operation(method, route, body, carry_out)
+    return Operation(method, route, body, carry_out, once)
 
 
 _VOICE_ITEM: Final = rest_wire.VOICES_ROUTE + "{uid}"
@@ -426,5 +440,5 @@ OPERATIONS: Final = (
     _operation("GET", _DICTIONARY_ITEM, _get_dictionary),
     _operation("PUT", _DICTIONARY_ITEM, _update_dictionary, Body.JSON),
     _operation("DELETE", _DICTIONARY_ITEM, _delete_dictionary),
-    _operation("GET", rest_wire.TOKEN_ROUTE, _token),
+    _operation("GET", rest_wire.TOKEN_ROUTE, _token, once=True),
 )
