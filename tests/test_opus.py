@@ -310,6 +310,12 @@ def test_other_containers_are_refused() -> None:
             r"^expected a sample rate of 8000, 12000, 16000, 24000 or 48000 Hz, got 44100$",
         ),
         (lambda: OggOpusWriter(8000, bitrate=500), r"^expected a bitrate of 6000 to 510000 bits per second, got 500$"),
+        (lambda: OggOpusWriter(-8000), r"^expected a sample rate of .* Hz, got -8000$"),
+        (lambda: OggOpusWriter(2**32 + 8000), r"^expected a sample rate of .* Hz, got 4294975296$"),
+        (lambda: OggOpusWriter(8000, bitrate=-1), r"^expected a bitrate of 6000 to 510000 bits per second, got -1$"),
+        (lambda: OggOpusWriter(8000, bitrate=2**40), r"^expected a bitrate of .* per second, got 1099511627776$"),
+        (lambda: OggOpusWriter(8000, serial=-1), r"^expected a serial of 0 to 4294967295, got -1$"),
+        (lambda: OggOpusWriter(8000, serial=2**32), r"^expected a serial of 0 to 4294967295, got 4294967296$"),
         (
             lambda: OggOpusWriter(8000, frame_ms=12),
             r"^expected a frame of a multiple of 2\.5 ms up to 1000 ms, got 12 ms$",

@@ -121,6 +121,7 @@ def test_opus_always_lets_other_threads_run(name: str) -> None:
         lambda: codec.Resampler(8000, 48000, quality="high"),
         lambda: codec.Transcoder("pcm_8000", "pcm_48000"),
         lambda: codec.WavReader(),
+        lambda: codec.OggOpusWriter(48000),
     ],
 )
 def test_object_in_use_by_another_thread_raises(new_object: Callable[[], Any]) -> None:

@@ -529,6 +529,9 @@ class OggOpusReader:
 
     Nothing broken is passed over: a wrong checksum, a missing page, a packet that is none. The positions that pages in
     the middle claim are not compared with the audio on them.
+
+    A reader belongs to one stream and one thread at a time: a call from another thread while a chunk is worked on is a
+    `RuntimeError`.
     """
 
     def __new__(cls) -> OggOpusReader: ...
@@ -564,6 +567,9 @@ class OggOpusWriter:
     A page comes with the sample that completes its frame. A decoder gives back exactly as many samples as were fed, in
     time with them: the stream tells it what the encoder's 6.5 ms of delay have put in front. The same input gives the
     same bytes.
+
+    A writer belongs to one stream and one thread at a time: a call from another thread while a chunk is worked on is a
+    `RuntimeError`.
 
     Args:
         sample_rate: In Hz: 8000, 12000, 16000, 24000 or 48000. Use a `Resampler` for others.

@@ -5,6 +5,7 @@ use crate::error::CoreError;
 use crate::resample::narrow_rate;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use speechwire_core::Error;
 
 /// Reads an Ogg Opus stream.
 #[pyclass(module = "speechwire._core")]
@@ -48,6 +49,11 @@ impl OggOpusReader {
     }
 }
 
+fn narrow_serial(serial: i64) -> Result<u32, CoreError> {
+    u32::try_from(serial)
+        .map_err(|_| Error::Opus { expected: format!("a serial of 0 to {}", u32::MAX), got: serial.to_string() }.into())
+}
+
 /// Writes an Ogg Opus stream.
 #[pyclass(module = "speechwire._core")]
 pub struct OggOpusWriter {
@@ -58,8 +64,9 @@ pub struct OggOpusWriter {
 impl OggOpusWriter {
     #[new]
     #[pyo3(signature = (sample_rate, *, serial = 1, bitrate = 64_000, frame_ms = 20.0))]
-    fn new(sample_rate: i64, serial: u32, bitrate: u32, frame_ms: f64) -> Result<Self, CoreError> {
-        let writer = speechwire_core::OggOpusWriter::new(narrow_rate(sample_rate)?, serial, bitrate, frame_ms)?;
+    fn new(sample_rate: i64, serial: i64, bitrate: i64, frame_ms: f64) -> Result<Self, CoreError> {
+        let (rate, serial) = (narrow_rate(sample_rate)?, narrow_serial(serial)?);
+        let writer = speechwire_core::OggOpusWriter::new(rate, serial, bitrate, frame_ms)?;
         Ok(Self { writer })
     }
 

@@ -69,7 +69,7 @@ fuzz_target!(|data: &[u8]| {
 
     let sample_rate = [8_000, 12_000, 16_000, 24_000, 48_000][usize::from(layout % 5)];
     let frame_ms = 2.5 * f64::from(layout % 33 + 1);
-    let mut writer = OggOpusWriter::new(sample_rate, 1, 6_000 + u32::from(*layout) * 1_000, frame_ms).expect("valid");
+    let mut writer = OggOpusWriter::new(sample_rate, 1, 6_000 + i64::from(*layout) * 1_000, frame_ms).expect("valid");
     let pcm = &stream[..stream.len() / 2 * 2];
     let (mut written, (head, tail)) = (Vec::new(), pcm.split_at(cut.min(pcm.len())));
     for chunk in [head, tail] {

@@ -58,11 +58,11 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Create an encoder; the rate is one of those that libopus has.
-    pub(super) fn new(sample_rate: u32, bitrate: u32) -> Result<Self> {
+    pub(super) fn new(sample_rate: u32, bitrate: i32) -> Result<Self> {
         // The application for speech alone filters the lowest band, which costs 20 dB and suits telephones.
         let mut state = opus::Encoder::new(sample_rate, Channels::Mono, Application::Audio)
             .map_err(|error| failure("an encoder", error))?;
-        state.set_bitrate(Bitrate::Bits(bitrate as i32)).map_err(|error| failure("a bitrate", error))?;
+        state.set_bitrate(Bitrate::Bits(bitrate)).map_err(|error| failure("a bitrate", error))?;
         let lookahead = state.get_lookahead().map_err(|error| failure("the lookahead", error))? as u32;
         Ok(Self { state: Mutex::new(state), lookahead, samples: Vec::new(), packet: vec![0; MAX_ENCODED_BYTES] })
     }

@@ -177,6 +177,8 @@ fn what_the_writer_cannot_do_is_named() {
     let cases = [
         ((44_100, 64_000, 20.0), "expected a sample rate of 8000, 12000, 16000, 24000 or 48000 Hz, got 44100"),
         ((8_000, 5_999, 20.0), "expected a bitrate of 6000 to 510000 bits per second, got 5999"),
+        ((8_000, -1, 20.0), "expected a bitrate of 6000 to 510000 bits per second, got -1"),
+        ((8_000, (1 << 32) + 64_000, 20.0), "expected a bitrate of 6000 to 510000 bits per second, got 4295031296"),
         ((8_000, 510_001, 20.0), "expected a bitrate of 6000 to 510000 bits per second, got 510001"),
         ((8_000, 64_000, 21.0), "expected a frame of a multiple of 2.5 ms up to 1000 ms, got 21 ms"),
         ((8_000, 64_000, 1002.5), "expected a frame of a multiple of 2.5 ms up to 1000 ms, got 1002.5 ms"),

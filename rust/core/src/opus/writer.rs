@@ -8,15 +8,15 @@ use crate::{Error, FrameSlicer, Result};
 
 /// The bits for a second of audio, unless the caller says otherwise. Speech comes out 28 dB above the noise; below this
 /// rate libopus models speech instead of its waveform, which takes three times as long and gives 18 dB.
-pub const DEFAULT_BITRATE: u32 = 64_000;
+pub const DEFAULT_BITRATE: i64 = 64_000;
 /// How much audio a page has, unless the caller says otherwise.
 pub const DEFAULT_FRAME_MS: f64 = 20.0;
 
 /// The rates in Hz that libopus encodes without resampling.
 const SAMPLE_RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
 /// Those of RFC 6716, section 2.1.1.
-const MIN_BITRATE: u32 = 6_000;
-const MAX_BITRATE: u32 = 510_000;
+const MIN_BITRATE: i64 = 6_000;
+const MAX_BITRATE: i64 = 510_000;
 /// The durations of packets in units of 2.5 ms, the preferred one first. Longer ones save bits only where there are few
 /// (RFC 6716, section 2.1.4).
 const PACKET_UNITS: [u32; 4] = [8, 4, 2, 1];
@@ -48,7 +48,7 @@ impl OggOpusWriter {
     /// Create a writer of the stream with the number `serial`.
     ///
     /// The rate is 8, 12, 16, 24 or 48 kHz, `bitrate` in bits per second, and `frame_ms` a multiple of 2.5 up to 1000.
-    pub fn new(sample_rate: u32, serial: u32, bitrate: u32, frame_ms: f64) -> Result<Self> {
+    pub fn new(sample_rate: u32, serial: u32, bitrate: i64, frame_ms: f64) -> Result<Self> {
         if !SAMPLE_RATES.contains(&sample_rate) {
             return Err(refusal("a sample rate of 8000, 12000, 16000, 24000 or 48000 Hz", sample_rate.to_string()));
         }
@@ -58,7 +58,7 @@ impl OggOpusWriter {
         }
         let frame_units = frame_units(frame_ms)?;
         let packet_units = PACKET_UNITS.into_iter().find(|units| frame_units.is_multiple_of(*units)).unwrap_or(1);
-        let encoder = Encoder::new(sample_rate, bitrate)?;
+        let encoder = Encoder::new(sample_rate, bitrate as i32)?;
         let samples_per_input = OPUS_SAMPLE_RATE / sample_rate;
         let pre_skip = encoder.lookahead() * samples_per_input;
         let head = Head { num_channels: 1, pre_skip: pre_skip as u16, gain: 0 };
