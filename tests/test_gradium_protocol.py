@@ -142,6 +142,10 @@ def test_client_leaves_the_end_of_a_recognised_text_to_end_text() -> None:
         '{"type":"step"}',
         '{"type":"step","vad":[{"horizon_s":1}],"step_idx":0,"step_duration_s":0.08,"total_duration_s":0.08}',
         '{"type":"step","vad":[],"step_idx":null,"step_duration_s":0.08,"total_duration_s":0.08}',
+        '{"type":"step","vad":[],"step_idx":0,"step_duration_s":0,"total_duration_s":0.08}',
+        '{"type":"end_text","stop_s":1e308}',
+        '{"type":"text","text":"a","start_s":-1e10}',
+        '{"type":"audio","audio":"AAAA","start_s":1e99}',
     ],
 )
 def test_client_refuses_a_recognition_message_without_its_fields(data: str) -> None:

@@ -327,6 +327,41 @@ def test_a_name_is_used_once_at_a_time() -> None:
     run(main())
 
 
+def test_a_request_that_was_not_entered_says_so() -> None:
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            async with GradiumClient(base_url=base_url, api_key="k").multiplex_s2s() as connection:
+                s2s = connection.request()
+                with pytest.raises(RuntimeError, match="in an async with block"):
+                    await s2s.send_audio(bytes(3840))
+                with pytest.raises(RuntimeError, match="in an async with block"):
+                    await s2s.recv()
+                await exchange(connection, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("num_turns", range(6))
+def test_a_block_that_is_cancelled_on_its_way_out_leaves_nothing(num_turns: int) -> None:
+    async def use(base_url: str) -> None:
+        async with GradiumClient(base_url=base_url, api_key="k").multiplex_s2s() as connection:
+            s2s = await connection.request(wait_for_ready_on_start=True).__aenter__()
+            receiving = asyncio.create_task(s2s.recv())
+            await asyncio.sleep(0.01)
+        await receiving
+
+    async def main() -> None:
+        async with loopback_server() as base_url:
+            task = asyncio.create_task(use(base_url))
+            await asyncio.sleep(0.1)
+            for _ in range(num_turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+
+    run(main())
+
+
 def test_leaving_the_connection_ends_its_requests() -> None:
     async def main() -> None:
         async with loopback_server() as base_url:

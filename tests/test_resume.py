@@ -58,6 +58,7 @@ class Service:
         self.num_connections = 0
         self.num_open = 0
         self.closes = True
+        self.setup_s: float | None = None  # how long a connection may wait for its setup
         self.refusals: deque[Callable[[Peer], Awaitable[None]]] = deque()
         self._rng = rng or random.Random(0)
 
@@ -71,7 +72,13 @@ class Service:
 
     async def _accept(self, peer: Peer) -> None:
         await peer.accept()
-        if json.loads(await peer.recv())["type"] != "setup":
+        try:
+            async with asyncio.timeout(self.setup_s):
+                first = json.loads(await peer.recv())
+        except TimeoutError:
+            await peer.close(1008, "no setup in time")
+            return
+        if first["type"] != "setup":
             raise AssertionError("expected a setup first")
         kill = self.kills.popleft() if self.kills else None
         serving = asyncio.ensure_future(self._serve(peer, kill))
@@ -205,6 +212,40 @@ def test_minutes_pass_the_limit_of_our_own_server(product: str) -> None:
         assert times[0] == times[1], (kind, field)
     with pytest.raises(ServerError, match="session duration limit exceeded"):
         run(main(10.0, None), timeout_s=5000.0, held_clock=True)
+
+
+def test_a_connection_that_was_opened_ahead_and_died_is_replaced() -> None:
+    audio = speech(60, 7)
+    service = Service("stt", cap_s=10.0)
+    service.setup_s = 0.1
+
+    async def main() -> list[dict[str, Any]]:
+        async with misbehaving_server(service) as base_url:
+            return await interpret(client_of(base_url), "stt", live(audio), ReconnectPolicy(session_s=10.0))
+
+    messages = run(main(), timeout_s=500.0, held_clock=True)
+    assert service.num_connections > len(service.legs)  # some did die
+    assert b"".join(service.legs) == audio
+    assert merged(messages) == merged(undisturbed(wire.STT, audio))
+    assert all(message["gap_ms"] == 0.0 for message in reconnections(messages))
+
+
+def test_ending_right_after_taking_over_leaves_nothing() -> None:
+    service = Service("stt", cap_s=10.0)
+
+    async def main() -> None:
+        async with misbehaving_server(service) as base_url:
+            stt = client_of(base_url).stt_realtime(**SETUPS["stt"], reconnect=ReconnectPolicy(session_s=10.0))
+            await stt.__aenter__()
+            while len(service.legs) < 2 and service.num_connections < 2:
+                await stt.send_audio(bytes(1280))
+                await asyncio.sleep(0.08)
+            while len(stt._link._links) < 2:  # type: ignore[attr-defined]
+                await stt.send_audio(bytes(1280))
+            stt.abort()
+            await stt.aclose()
+
+    run(main(), timeout_s=500.0, held_clock=True)
 
 
 def test_speech_without_a_pause_is_cut_before_the_limit_and_no_sample_is_lost() -> None:
@@ -584,6 +625,7 @@ def test_a_connection_lost_before_ready_is_made_again() -> None:
         (ServerError("", code=1008, reason="unsupported input format 'mp3'"), {}, False),
         (ServerError("", code=1008, reason=wire.SESSION_TOO_LONG), {}, True),
         (SessionClosed("", code=1008, reason=wire.SESSION_TOO_LONG), {}, True),
+        (ServerError("", code=1008, reason=wire.TOO_MANY_SESSIONS), {}, True),
         (ServerError("", code=1008, reason=wire.SESSION_TOO_LONG), {1008: False}, False),
         (AuthError("", code=1008, retryable=True), {1008: True}, False),
     ],

@@ -104,6 +104,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- for the client
 
+    @property
+    def is_gone(self) -> bool:
+        """True if nothing more can be sent."""
+        return self._websocket.state is not State.OPEN or self._failure is not None
+
     async def send(self, text: str) -> None:
         """Send one text message; returns when the connection has room for another.
 
@@ -111,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
             SessionClosed: The connection has ended.
             SessionTimeout: The peer took nothing for `send_s`; the connection is cut.
         """
-        if self._websocket.state is not State.OPEN or self._failure is not None:
+        if self.is_gone:
             raise self._end()
         self._websocket.send_text(text.encode())
         self._flush()
@@ -133,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
             SessionTimeout: Nothing came in time; the connection is cut.
         """
         while not self._messages:
-            if self._websocket.state is not State.OPEN or self._failure is not None:
+            if self.is_gone:
                 raise self._end()
             if self._receiver is not None:
                 raise RuntimeError("another task is receiving from this connection")

@@ -125,6 +125,11 @@ class Link:
         """True if the end of all input has been sent."""
         return self._protocol.input_ended
 
+    @property
+    def is_gone(self) -> bool:
+        """True if the connection was there and has ended."""
+        return self._connection is not None and self._connection.is_gone
+
     def books(self, client_req_id: str | None) -> RequestBooks:
         """Return the books of one request."""
         return self._protocol.books(client_req_id)

@@ -67,7 +67,11 @@ class Multiplexer(Generic[SessionType]):
             channel.abort()
         if self._reader is not None:
             self._reader.cancel()
-            await asyncio.wait([self._reader])
+            try:
+                await asyncio.wait([self._reader])
+            except asyncio.CancelledError:
+                self._link.abort()
+                raise
         if error is None:
             await self._link.close()
         else:
@@ -251,6 +255,7 @@ class _Channel:
     async def recv(self) -> dict[str, Any] | None:
         if self._failure is not None:
             raise self._failure
+        self._check_begun()
         limit_s = self._limits.ready_s if self.ready is None else self._limits.idle_s
         try:
             async with asyncio.timeout(None if self.inbox else limit_s):
@@ -339,7 +344,12 @@ class _Channel:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
+    def _check_begun(self) -> None:
+        if not self._begun:
+            raise RuntimeError("no setup was sent; use the request in an async with block")
+
     def _checked(self, client_req_id: str | None) -> str:
+        self._check_begun()
         if client_req_id not in {None, self.name}:
             raise ValueError(f"expected client_req_id {self.name!r}, got {client_req_id!r}")
         if self.ended:

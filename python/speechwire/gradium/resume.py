@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from speechwire.errors import AuthError, SessionClosed, SessionError, SessionTimeout
 from speechwire.gradium import wire
@@ -18,13 +19,16 @@ from speechwire.transport import Limits
 
 __all__ = ["ReconnectPolicy", "ResumingLink"]
 
+# Connections whose messages have not all been taken, above which no other takes over.
+MOST_UNREAD_LINKS: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class ReconnectPolicy:
     """When a session goes on over a new connection, and how hard that is tried.
 
     A key that is refused is never tried again. What `rules` does not name is tried if the error is `retryable`, or is
-    the service's limit on a session's duration.
+    the service's limit on a session's duration or on how many run at once: a lost session may still be counted there.
 
     Args:
         attempts: Most connections that are tried after one break, at least 1.
@@ -60,7 +64,7 @@ class ReconnectPolicy:
             return False
         if error.code is not None and error.code in self.rules:
             return self.rules[error.code]
-        return error.retryable or (error.code == wire.CLOSE_POLICY and error.reason == wire.SESSION_TOO_LONG)
+        return error.retryable or error.reason in {wire.SESSION_TOO_LONG, wire.TOO_MANY_SESSIONS}
 
     def backoff_bound_s(self, attempt: int) -> float:
         """Return the longest wait before an attempt, which are counted from 1."""
@@ -182,7 +186,8 @@ class ResumingLink:
 
     async def send_flush(self, flush_id: object, client_req_id: str | None) -> None:
         """Ask for everything that is pending; asked again on the next connection if this one does not answer."""
-        await self._add(Item(wire.FLUSH, flush_id))
+        # As it will come back: a tuple is a list on the wire.
+        await self._add(Item(wire.FLUSH, json.loads(json.dumps(flush_id))))
 
     async def send_eos(self, client_req_id: str | None) -> None:
         """Say that no more input will come."""
@@ -327,6 +332,10 @@ class ResumingLink:
         now_s = self._now_s()
         if not self._connected.is_set() or not replay.opens_ahead(now_s):
             return
+        if len(self._links) > MOST_UNREAD_LINKS:
+            return  # nobody receives; the service's limit will end it
+        if self._spare_link is not None and self._spare_link.is_gone:
+            self._drop_spare()
         if self._spare is None:
             self._spare = self._spawn(self._open_spare())
         if self._spare_link is None or not replay.is_cut(now_s):
@@ -336,9 +345,12 @@ class ResumingLink:
         self._links.append(new)
         replay.roll_over(now_s)
         # A task, because a cancellation of the sender must not keep the old one waiting.
-        self._spawn(self._send(old, old.send_eos(None)))
+        self._spawn(self._end_input(old))
         # Written before anything is waited for, so that nothing else is sent first.
         await self._send(new, new.send_setup(self._fields))
+
+    async def _end_input(self, link: Link) -> None:
+        await self._send(link, link.send_eos(None))
 
     async def _open_spare(self) -> None:
         """Open the next connection; if that cannot be done, the service's limit is met as a break."""

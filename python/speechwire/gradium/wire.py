@@ -189,6 +189,7 @@ DEFAULT_FORMAT: Final = "wav"  # what the server assumes where setup names none 
 MAX_MESSAGE_CHARACTERS: Final = 40 * 1024 * 1024
 MAX_TEXT_CHARACTERS: Final = 1024 * 1024  # of one `text` to be spoken, our choice too: some 19 hours of speech
 MAX_NAME_CHARACTERS: Final = 256  # of a `client_req_id`, our choice too
+_LARGEST_NUMBER: Final = 1e9  # 30 years in seconds; our choice
 _SHOWN: Final = 200  # characters of a wrong value that an error shows
 
 # Texts that the service is known to send (lifecycle and errors pages, skills repository).
@@ -587,6 +588,8 @@ def check_step(message: Mapping[str, Any]) -> None:
     for name in ("step_idx", "step_duration_s", "total_duration_s"):
         if not _is_number(message.get(name)):
             raise WireError(f"expected a number in {name!r}, got {message.get(name)!r:.{_SHOWN}}")
+    if not message["step_duration_s"] > 0:
+        raise WireError(f"expected step_duration_s above 0, got {message['step_duration_s']!r}")
 
 
 def check_end_text(message: Mapping[str, Any]) -> None:
@@ -786,7 +789,8 @@ def _check_keywords(value: Any) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Tell whether this is a number that a time, an index or a probability can be, so that one may reckon with it."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
 
 
 def _field(message: Mapping[str, Any], name: str, types: tuple[type, ...], default: Any) -> Any:

@@ -135,6 +135,7 @@ class Session:
         self._engine = shared.engine
         self._shared = shared
         self._running: dict[str | None, _Running] = {}
+        self._num_tasks = 0
         self._ahead: asyncio.Task[str | bytes] | None = None  # reads the next message while a box is full
         self._unsent: deque[str] = deque()
         self._sending = asyncio.Lock()
@@ -190,15 +191,20 @@ class Session:
             await self._send(messages)
 
     async def _take(self, name: str | None, event: InputEvent) -> None:
-        if isinstance(event, Start) and len(self._running) >= MAX_REQUESTS:
+        if isinstance(event, Start) and self._num_tasks >= MAX_REQUESTS:
             self._protocol.send_event(name, BUSY)
         elif isinstance(event, Start):
             running = self._running[name] = _Running()
             running.task = self._tasks.create_task(self._serve(name, event, running))
+            self._num_tasks += 1
+            running.task.add_done_callback(self._count_end)
         elif (known := self._running.get(name)) is not None:
             known.inbox.put(event)
             if known.inbox.is_full:
                 await self._make_room(name, known)
+
+    def _count_end(self, _: asyncio.Task[None]) -> None:
+        self._num_tasks -= 1
 
     async def _make_room(self, name: str | None, running: _Running) -> None:
         """Wait until a request has taken some of its input, or refuse one that has no place to run in."""
