@@ -84,7 +84,8 @@ system:  ## install the offline engine's programs from Debian, if they are missi
 test-programs:  ## install what only the tests use from Debian, if it is missing: opus-tools and a browser (100 MB)
 	@command -v opusdec >/dev/null || $(call apt_install,opus-tools)
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null \
-	  || command -v google-chrome >/dev/null || $(call apt_install,chromium-headless-shell)
+	  || command -v google-chrome >/dev/null || $(call apt_install,chromium-headless-shell) \
+	  || $(call apt_install,chromium)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) target rust/core/fuzz/target python/speechwire/_core*.so
