@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -298,7 +299,7 @@ def _given(setup: Mapping[str, Any], product: wire.Product) -> dict[str, Any]:
     return given
 
 
-class _Stream:
+class _Stream(ABC):
     """A session that draws its input from a source while its output is iterated.
 
     Iterate it once. The source is read while the output is iterated. The connection is closed when iteration ends, in
@@ -418,8 +419,9 @@ class _Stream:
             if not isinstance(error, GeneratorExit):
                 raise
 
+    @abstractmethod
     async def _send_all(self) -> None:
-        raise NotImplementedError
+        """Send what the source yields."""
 
 
 class _AudioSourceStream(_Stream):
