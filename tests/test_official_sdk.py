@@ -286,3 +286,29 @@ def test_the_command_of_the_official_sdk_speaks_and_listens(tmp_path: Path) -> N
             done = subprocess.run([program, *command, *options], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0, done.stderr
     assert len(set(done.stdout.lower().split()) & {"i", "want", "to", "buy", "ticket", "for"}) >= 5, done.stdout
+
+
+def test_official_sdk_runs_several_requests_on_one_connection() -> None:
+    async def main() -> dict[str, list[str]]:
+        heard: dict[str, list[str]] = {"a": [], "b": []}
+        async with loopback_server(api_keys=["secret"]) as base_url:
+            client = gradium.client.GradiumClient(base_url=base_url, api_key="secret")
+            setup = {"output_format": "pcm", "close_ws_on_eos": False}
+            async with client.tts_realtime(client_req_id="a", **setup) as tts:
+                await tts.send_text("One", client_req_id="a")
+                await tts.send_setup({**setup, "output_format": "ulaw_8000", "client_req_id": "b"})
+                await tts.send_text("Other words.", client_req_id="b")
+                await tts.send_eos(client_req_id="b")
+                await tts.send_text("two.", client_req_id="a")
+                await tts.send_eos(client_req_id="a")
+                num_ended = 0
+                async with asyncio.timeout(20):
+                    async for message in tts:
+                        if message["type"] == "text":
+                            heard[message["client_req_id"]].append(message["text"])
+                        num_ended += message["type"] == "end_of_stream"
+                        if num_ended == 2:
+                            return heard
+        raise AssertionError("the connection ended first")
+
+    assert asyncio.run(main()) == {"a": ["One", "two."], "b": ["Other", "words."]}
