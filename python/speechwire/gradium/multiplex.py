@@ -41,13 +41,13 @@ class Multiplexer(Generic[SessionType]):
     the others up, once INBOX_MESSAGES wait for it.
     """
 
-    def __init__(self, client: GradiumClient, session_type: type[SessionType], route: str | None = None) -> None:
+    def __init__(self, client: GradiumClient, session_type: type[SessionType]) -> None:
         self._client = client
         self._session_type: type[SessionType] = session_type
         # A silence on one request says nothing about the others, so each request has its own bounds, and the
         # connection is only watched by its pings.
-        self._limits = replace(client.limits, ready_s=None, idle_s=None)
-        self._link = client.new_link(session_type.product, route, self._limits)
+        limits = replace(client.limits, ready_s=None, idle_s=None)
+        self._link = client.new_link(session_type.product, None, limits)
         self._channels: dict[str, _Channel] = {}
         self._num_requests = 0
         self._num_waiting = 0
@@ -107,10 +107,6 @@ class Multiplexer(Generic[SessionType]):
         """Let no more of a channel's messages in."""
         self._channels.pop(channel.name, None)
 
-    def holds(self, channel: _Channel) -> bool:
-        """Tell whether a channel's messages are let in."""
-        return self._channels.get(channel.name) is channel
-
     @property
     def held_up_by(self) -> str | None:
         """The name of the request whose messages are not taken, so that the connection is not read; or None."""
@@ -149,11 +145,11 @@ class Multiplexer(Generic[SessionType]):
                 channel = self._channels.get(name)
                 if channel is None:
                     continue  # what still came for a request that is over
-                while len(channel.inbox) >= INBOX_MESSAGES and self.holds(channel):
+                while len(channel.inbox) >= INBOX_MESSAGES and self._holds(channel):
                     self._held_up_by = channel
                     await channel.wait_for_room()
                 self._held_up_by = None
-                if self.holds(channel):
+                if self._holds(channel):
                     channel.put(message)
                     # Whoever waited for it has its turn before the next is read.
                     await asyncio.sleep(0)
@@ -172,6 +168,9 @@ class Multiplexer(Generic[SessionType]):
                 f"expected client_req_id in every message, got {kind!r} without", code=wire.CLOSE_PROTOCOL
             )
         return name, message
+
+    def _holds(self, channel: _Channel) -> bool:
+        return self._channels.get(channel.name) is channel
 
     def _check_name(self, name: str) -> None:
         if name in self._channels or self._link.is_active(name):

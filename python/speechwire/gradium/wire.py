@@ -69,7 +69,6 @@ __all__ = [
     "MAX_MESSAGE_CHARACTERS",
     "MAX_NAME_CHARACTERS",
     "MAX_TEXT_CHARACTERS",
-    "NEED_MORE_TEXT",
     "NO_CREDENTIALS",
     "NO_SESSION",
     "OPUS",
@@ -158,7 +157,6 @@ FLUSH: Final = "flush"
 FLUSHED: Final = "flushed"
 END_TEXT: Final = "end_text"
 STEP: Final = "step"
-NEED_MORE_TEXT: Final = "need_more_text"  # known to the official Rust client; its meaning is undocumented
 END_OF_STREAM: Final = "end_of_stream"
 ERROR: Final = "error"
 RECONNECTED: Final = "reconnected"  # never on the wire: how a client that reconnects tells its application
