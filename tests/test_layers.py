@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "gradium.speech", "gradium.stream", "gradium.tokens", "gradium.usages", "gradium.voices", "gradium.wire",
         "transport",
     },
-    "server.__init__": {"server.app", "server.limits"},
+    "server.__init__": {"server.app", "server.limits"},  # when their names are asked for
     "server.account": set(),
     "server.app": {
         "server.account", "server.dialects.gradium", "server.dialects.gradium_post", "server.dialects.gradium_rest",
@@ -98,8 +98,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.program": {"server.engines"},
     "server.engines.recognize": {"events", "server.engines", "+pocketsphinx"},
     "server.engines.sentences": {"events"},
+    "server.engines.stages": {"events", "server.engines", "server.voices"},
     "server.engines.synthesize": {"codec", "server.engines", "server.engines.program", "server.voices"},
     "server.engines.translate": {"server.engines", "server.engines.program"},
+    "server.engines.worker": {"server.engines"},
     "server.voices": set(),
     "cli": {
         "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",
@@ -119,8 +121,8 @@ WITHOUT_IO = (
 )
 IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threading", "time", "uuid"}
 AWAITING_SERVER_MODULES = {
-    "server.app", "server.inbox", "server.limits", "server.post", "server.rest", "server.session",
-    "server.websocket",
+    "server.app", "server.engines.__init__", "server.engines.stages", "server.engines.worker", "server.inbox",
+    "server.limits", "server.post", "server.rest", "server.session", "server.websocket",
 }  # fmt: skip
 
 

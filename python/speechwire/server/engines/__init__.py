@@ -14,13 +14,27 @@ from speechwire.errors import SpeechwireError
 from speechwire.events import Audio, Start, Transcript, VadStep
 from speechwire.server.voices import Voice
 
-__all__ = ["Answers", "Engine", "EngineError", "EngineSession", "ListeningSession", "SpeakingSession"]
+__all__ = ["Answers", "Engine", "EngineError", "EngineSession", "ListeningSession", "Part", "SpeakingSession"]
 
 Answers = Iterator[Audio | Transcript | VadStep]
 
 
 class EngineError(SpeechwireError):
     """An engine cannot serve a request, or a part of it is not installed; the message says what to do."""
+
+
+class Part(Protocol):
+    """What is loaded once for the whole server: an engine, or one of the parts that it is made of."""
+
+    async def start(self) -> None:
+        """Load all that the first request needs, so that it is served as fast as the second.
+
+        Raises:
+            EngineError: Something is not installed; the message has the line that installs it.
+        """
+
+    async def stop(self) -> None:
+        """Release everything: no process, thread or file is left. Called once, also when `start` failed."""
 
 
 class EngineSession(Protocol):
