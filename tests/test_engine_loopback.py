@@ -3,15 +3,16 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechwire.events import Audio, Start, Transcript, VadStep
-from speechwire.server.engines import Engine, ListeningSession
+from harness import run
+from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
+from speechwire.server.engines import Answer, Engine, EngineSession, Input, ListeningSession
 from speechwire.server.engines.loopback import LoopbackEngine
 
 START = Start("pcm_24000", "pcm_24000", "en", "es")
@@ -26,18 +27,47 @@ def tone(duration_ms: int, amplitude: int, sample_rate: int = SAMPLE_RATE) -> by
 
 
 def loop(chunks: Sequence[bytes], sample_rate: int = SAMPLE_RATE) -> tuple[bytes, list[Transcript]]:
-    session: ListeningSession = LoopbackEngine().listen(START, sample_rate)
+    session = LoopbackEngine().listen(START, sample_rate)
     items = [item for chunk in chunks for item in session.feed(chunk)]
     items += session.flush()
-    session.close()
     audio = b"".join(item.audio for item in items if isinstance(item, Audio))
     return audio, [item for item in items if isinstance(item, Transcript)]
 
 
-def test_loopback_is_a_non_blocking_engine_that_needs_nothing() -> None:
+async def converse(session: EngineSession, *events: Input) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def inputs() -> AsyncIterator[Input]:
+        for event in events:
+            yield event
+
+    async def say(answer: Answer) -> None:
+        answers.append(answer)
+
+    await session.run(inputs(), say)
+    return answers
+
+
+def test_loopback_is_an_engine_that_needs_nothing() -> None:
     engine: Engine = LoopbackEngine()
-    assert engine.blocking is False
-    engine.check()
+    assert engine.max_recognitions is None
+
+    async def main() -> None:
+        await engine.start()
+        listening: ListeningSession = engine.listen(START, SAMPLE_RATE, None)
+        chunks = [tone(400, 9000), tone(400, 0)]
+        answers = await converse(listening, Audio(chunks[0]), Flush("a"), Audio(chunks[1]))
+        assert answers == [Audio(chunks[0]), Transcript("segment 1", 0.0, 0.4), Flush("a"), Audio(chunks[1])]
+        assert listening.busy_s > 0.0
+        speaking = engine.speak(Start(None, "pcm_8000"), 8000, None)
+        pause = Audio(bytes(1600))
+        answers = await converse(speaking, Text("One."), Pause(0.1), Flush(), Text("two"))
+        assert [a if a in (pause, Flush()) else type(a) for a in answers] == [
+            Transcript, Audio, pause, Flush(), Transcript, Audio,
+        ]  # fmt: skip
+        await engine.stop()
+
+    run(main())
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 24000, 44100, 48000])
@@ -177,7 +207,6 @@ def say(*texts: str, voice_id: str | None = "v", speed: float = 1.0, sample_rate
     session = LoopbackEngine().speak(Start(None, "pcm_8000", voice_id=voice_id, speed=speed), sample_rate)
     items = [item for text in texts for item in session.speak(text)]
     items += session.flush()
-    session.close()
     return list(items)
 
 

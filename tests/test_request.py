@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 
 import pytest
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from speechwire.codec import Transcoder, WavReader, WavWriter
 from speechwire.events import Audio, Flush, Flushed, OutputEvent, Pause, Start, Text, Transcript, VadStep
-from speechwire.server.engines import Answers, EngineError
+from speechwire.server.engines import Answer, Input, Say
 from speechwire.server.engines.activity import StepCounter
-from speechwire.server.engines.loopback import LoopbackEngine
+from speechwire.server.engines.loopback import Answers, LoopbackEngine, LoopbackSession, ToneSession
 from speechwire.server.request import Request
 from speechwire.server.voices import Voice
 
@@ -28,7 +28,7 @@ class Hearing:
         self._at_flush = at_flush
         self._steps = StepCounter()
         self._num_steps = 0
-        self.closed = 0
+        self.busy_s = 0.0
 
     def feed(self, pcm: bytes) -> Answers:
         for _ in range(len(pcm) // 1280):
@@ -40,8 +40,8 @@ class Hearing:
     def flush(self) -> Answers:
         yield from self._at_flush
 
-    def close(self) -> None:
-        self.closed += 1
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        raise NotImplementedError  # these tests pull its answers themselves
 
 
 class HearingEngine(LoopbackEngine):
@@ -54,13 +54,43 @@ class HearingEngine(LoopbackEngine):
 
 
 def hear(session: Hearing, delay_s: float) -> Request:
-    request = Request(Start("pcm_8000", None, delay_s=delay_s))
-    request.open(HearingEngine(session))
+    request = Request(Start("pcm_8000", None, delay_s=delay_s), None, HearingEngine(session))
     assert list(request.header()) == []
     return request
 
 
-def shorten(events: Iterator[OutputEvent]) -> list[object]:
+def answer(request: Request, event: Input) -> list[OutputEvent]:
+    """Return what the engine's session and the way back make of an input, as a server would send it."""
+    session = request.session
+    assert isinstance(session, Hearing | LoopbackSession | ToneSession)
+    answers: list[Answer] = []
+    match event:
+        case Audio(audio):
+            assert not isinstance(session, ToneSession)
+            answers = [item for piece in request.decode(audio) for item in session.feed(piece.audio)]
+        case Text(text):
+            assert isinstance(session, ToneSession)
+            answers = list(session.speak(text))
+        case Pause(seconds):
+            assert isinstance(session, ToneSession)
+            answers = list(session.pause(seconds))
+        case Flush():
+            answers = [*session.flush(), event]
+    return [item for answer in answers for item in request.encode(answer)]
+
+
+def end(request: Request) -> list[OutputEvent]:
+    session = request.session
+    assert isinstance(session, Hearing | LoopbackSession | ToneSession)
+    answers: list[Answer] = []
+    for piece in request.decode_end():
+        assert not isinstance(session, ToneSession)
+        answers += session.feed(piece.audio)
+    answers += session.flush()
+    return [*(item for answer in answers for item in request.encode(answer)), *request.encode_end()]
+
+
+def shorten(events: Iterable[OutputEvent]) -> list[object]:
     return [event.step_idx if isinstance(event, VadStep) else event for event in events]
 
 
@@ -77,16 +107,16 @@ LATE = Transcript("late", 0.3, 0.5)
 )
 def test_a_text_comes_when_the_audio_has_gone_on_for_the_delay(delay_s: float, expected: list[object]) -> None:
     request = hear(Hearing({1: EARLY, 6: LATE}, []), delay_s)
-    assert shorten(request.answer(Audio(bytes(8 * 1280)))) == expected
-    assert list(request.end()) == ([] if delay_s == 0.0 else [LATE])
+    assert shorten(answer(request, Audio(bytes(8 * 1280)))) == expected
+    assert end(request) == ([] if delay_s == 0.0 else [LATE])
 
 
 def test_a_flush_brings_what_is_held_before_its_answer() -> None:
     more = Transcript("more", 0.5, 0.6)
     request = hear(Hearing({1: EARLY}, [more]), 10.0)
-    assert shorten(request.answer(Audio(bytes(2 * 1280)))) == [0, 1]
-    assert list(request.answer(Flush({"any": "id"}))) == [EARLY, more, Flushed({"any": "id"})]
-    assert list(request.answer(Flush(answered=False))) == [more]
+    assert shorten(answer(request, Audio(bytes(2 * 1280)))) == [0, 1]
+    assert answer(request, Flush({"any": "id"})) == [EARLY, more, Flushed({"any": "id"})]
+    assert answer(request, Flush(answered=False)) == [more]
 
 
 PCM = b"".join(
@@ -108,11 +138,9 @@ def test_any_cut_of_the_input_gives_the_same_answer(
     sent = WavWriter(16000).feed(PCM) if source_format == "wav" else PCM
 
     def answers(pieces: list[bytes]) -> list[object]:
-        request = Request(Start(source_format, target_format, delay_s=delay_s))
-        request.open(LoopbackEngine())
-        items = [*request.header(), *(item for piece in pieces for item in request.answer(Audio(piece)))]
-        items += request.end()
-        request.close()
+        request = Request(Start(source_format, target_format, delay_s=delay_s), None, LoopbackEngine())
+        items = [*request.header(), *(item for piece in pieces for item in answer(request, Audio(piece)))]
+        items += end(request)
         # Interpreting gives texts at once, with the frame that its piece of input completed: only their order is kept.
         if target_format is not None:
             items.sort(key=lambda item: isinstance(item, Transcript))
@@ -123,14 +151,11 @@ def test_any_cut_of_the_input_gives_the_same_answer(
 
 
 def speak(target_format: str, *events: Text | Pause | Flush) -> list[OutputEvent]:
-    request = Request(Start(None, target_format))
-    request.open(LoopbackEngine())
-    items = list(request.header())
+    request = Request(Start(None, target_format), None, LoopbackEngine())
+    items: list[OutputEvent] = list(request.header())
     for event in events:
-        items += request.answer(event)
-    items += request.end()
-    request.close()
-    return items
+        items += answer(request, event)
+    return items + end(request)
 
 
 @pytest.mark.parametrize(("target_format", "frame_bytes"), [("pcm_16000", 2560), ("ulaw_8000", 640), ("wav", 7680)])
@@ -173,32 +198,20 @@ def test_opus_in_is_heard() -> None:
     transcoder = Transcoder("pcm_48000", "opus", 80)
     pcm = bytes(9600)
     sent = b"".join([*transcoder.feed(pcm), *transcoder.flush()])
-    request = Request(Start("opus", "pcm_48000"))
-    request.open(LoopbackEngine())
-    items = [item for offset in range(0, len(sent), 100) for item in request.answer(Audio(sent[offset : offset + 100]))]
-    items += request.end()
+    request = Request(Start("opus", "pcm_48000"), None, LoopbackEngine())
+    pieces = [Audio(sent[offset : offset + 100]) for offset in range(0, len(sent), 100)]
+    items = [item for piece in pieces for item in answer(request, piece)]
+    items += end(request)
     assert sum(len(item.audio) for item in items if isinstance(item, Audio)) == len(pcm)
     assert request.heard_s == pytest.approx(0.1)
 
 
 def test_wav_in_and_out_needs_no_rate() -> None:
-    request = Request(Start("wav", "wav"))
+    request = Request(Start("wav", "wav"), None, LoopbackEngine())
     assert request.output_sample_rate == 48000
-    request.open(LoopbackEngine())
     header = next(request.header())
     assert isinstance(header, Audio)
     wav = header.audio + bytes(9600)
-    answers = [*request.answer(Audio(wav[:30])), *request.answer(Audio(wav[30:])), *request.end()]
+    answers = [*answer(request, Audio(wav[:30])), *answer(request, Audio(wav[30:])), *end(request)]
     pcm = b"".join(item.audio for item in answers if isinstance(item, Audio))
     assert WavReader().feed(header.audio + pcm) == bytes(9600)
-
-
-def test_a_request_that_never_opened_can_be_closed() -> None:
-    class Refusing(LoopbackEngine):
-        def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> Hearing:  # type: ignore[override]
-            raise EngineError("no")
-
-    request = Request(Start("pcm_8000", None))
-    with pytest.raises(EngineError, match=r"^no$"):
-        request.open(Refusing())
-    request.close()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from itertools import permutations
 from typing import Any
 
@@ -19,16 +17,17 @@ from websockets.exceptions import ConnectionClosed
 
 from harness import loopback_server, run
 from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
-from speechwire.events import Audio, Start, Transcript
+from speechwire.events import Audio, Start
 from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.protocol import ServerProtocol
 from speechwire.server import serve
 from speechwire.server.account import Usage
 from speechwire.server.dialects.gradium_rest import Meter
-from speechwire.server.engines import EngineError, SpeakingSession
-from speechwire.server.engines.loopback import LoopbackEngine
+from speechwire.server.engines import Input, Say
+from speechwire.server.engines.loopback import LoopbackEngine, LoopbackSession
 from speechwire.server.inbox import MAX_BYTES
 from speechwire.server.limits import Places
+from speechwire.server.metrics import Metrics
 from speechwire.server.session import Disconnected, Session, Shared
 from speechwire.server.voices import Voice
 
@@ -320,15 +319,14 @@ def test_the_loop_gets_its_turns_within_a_long_message() -> None:
 
     async def main() -> None:
         nonlocal most_between_turns
-        with ThreadPoolExecutor(1) as workers:
-            shared = Shared(LoopbackEngine(), workers, Places(None), None, lambda _: None)
-            session = Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared)
-            task = asyncio.create_task(session.run())
-            while not task.done():
-                before = len(connection.sent)
-                await asyncio.sleep(0)
-                most_between_turns = max(most_between_turns, len(connection.sent) - before)
-            await task
+        shared = Shared(LoopbackEngine(), Places(), Metrics(), None, lambda _: None)
+        session = Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared)
+        task = asyncio.create_task(session.run())
+        while not task.done():
+            before = len(connection.sent)
+            await asyncio.sleep(0)
+            most_between_turns = max(most_between_turns, len(connection.sent) - before)
+        await task
 
     run(main())
     assert len(connection.sent) > 250
@@ -348,51 +346,41 @@ def test_a_client_that_goes_while_the_box_of_its_request_is_full_is_noticed(num_
     connection = VanishedConnection([SETUP, *[f'{{"type":"audio","audio":"{audio}"}}'] * num_messages])
 
     async def main() -> None:
-        with ThreadPoolExecutor(1) as workers:
-            shared = Shared(LoopbackEngine(), workers, Places(None), None, lambda _: None)
-            await Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared).run()
-            assert asyncio.get_running_loop().time() < 1
+        shared = Shared(LoopbackEngine(), Places(), Metrics(), None, lambda _: None)
+        await Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared).run()
+        assert asyncio.get_running_loop().time() < 1
 
     run(main(), held_clock=True, timeout_s=100)
 
 
-class StuckSession:
-    """An engine's session that notes whether it was closed."""
+class StuckSession(LoopbackSession):
+    """Notes whether it was closed, which takes it a while."""
 
     def __init__(self, closed: list[bool], *, answers: bool) -> None:
-        self.input_sample_rate = self.output_sample_rate = 8000
+        super().__init__(8000)
         self._closed = closed
         self._answers = answers
 
-    def feed(self, pcm: bytes) -> Iterator[Audio | Transcript]:
-        if self._answers:
-            while True:
-                yield Audio(bytes(1 << 20))
-        time.sleep(1.0)  # a call that cannot be interrupted
-        yield Audio(pcm)
-
-    def flush(self) -> Iterator[Audio | Transcript]:
-        yield from ()
-
-    def close(self) -> None:
-        self._closed.append(True)
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        try:
+            while self._answers:
+                await say(Audio(bytes(1 << 20)))
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.5)
+            self._closed.append(True)
 
 
-class StuckEngine:
-    blocking = True
-
+class StuckEngine(LoopbackEngine):
     def __init__(self, *, answers: bool) -> None:
         self.closed: list[bool] = []
         self._answers = answers
 
-    def check(self) -> None:
-        """Nothing is needed."""
+    async def stop(self) -> None:
+        assert self.closed
 
     def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> StuckSession:
         return StuckSession(self.closed, answers=self._answers)
-
-    def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> SpeakingSession:
-        raise EngineError("expected audio, got text")
 
 
 def test_stopping_waits_for_an_engine_and_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +410,7 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
             await websocket.send(SETUP)
             await websocket.send('{"type":"audio","audio":"AAAA"}')
             async with asyncio.timeout(10):
-                while not engine.closed:  # noqa: ASYNC110 - it is set by a worker thread
+                while not engine.closed:  # noqa: ASYNC110 - it is a list
                     await asyncio.sleep(0.05)
             websocket.transport.abort()
             await websocket.wait_closed()

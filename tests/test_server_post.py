@@ -16,8 +16,8 @@ from harness import loopback_server, run
 from speechwire.codec import Transcoder, WavWriter
 from speechwire.events import Start
 from speechwire.server import ServerLimits, serve
-from speechwire.server.engines import Answers
-from speechwire.server.engines.loopback import LoopbackEngine, ToneSession
+from speechwire.server.engines import Input, Say
+from speechwire.server.engines.loopback import Answers, LoopbackEngine, ToneSession
 from speechwire.server.voices import Voice
 from test_server_products import END, connection, converse, kinds, say, tone
 
@@ -275,8 +275,11 @@ def test_a_client_that_goes_leaves_nothing(route: str) -> None:
                     while True:
                         yield from super().speak("on and on.")
 
-                def close(self) -> None:
-                    Endless.closed += 1
+                async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+                    try:
+                        await super().run(inputs, say)
+                    finally:
+                        Endless.closed += 1
 
             return Session(sample_rate, None, 1.0)
 

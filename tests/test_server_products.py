@@ -7,7 +7,6 @@ import base64
 import json
 import math
 import random
-import threading
 from array import array
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,8 +21,8 @@ from speechwire.codec import Transcoder, WavWriter
 from speechwire.events import Audio, Start, Transcript
 from speechwire.server import ServerLimits, serve
 from speechwire.server.account import Account
-from speechwire.server.engines import Answers
-from speechwire.server.engines.loopback import LoopbackEngine, LoopbackSession, ToneSession
+from speechwire.server.engines import Input, Say
+from speechwire.server.engines.loopback import Answers, LoopbackEngine, LoopbackSession, ToneSession
 from speechwire.server.voices import Voice
 
 
@@ -372,14 +371,10 @@ class GatedEngine(LoopbackEngine):
     """Interprets on worker threads; a request in Spanish waits there until it is let go."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.waiting = threading.Event()
+        self.gate = asyncio.Event()
+        self.waiting = asyncio.Event()
         self.opened = 0
         self.closed = 0
-
-    @property
-    def blocking(self) -> bool:
-        return True
 
     def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LoopbackSession:
         self.opened += 1
@@ -391,19 +386,19 @@ class GatedSession(LoopbackSession):
         super().__init__(sample_rate)
         self._engine = engine
         self._gated = gated
-        self._inside = False
 
-    def feed(self, pcm: bytes) -> Answers:
-        self._inside = True
-        if self._gated:
-            self._engine.waiting.set()
-            self._engine.gate.wait(20)
-        self._inside = False
-        return super().feed(pcm)
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        async def gated() -> AsyncIterator[Input]:
+            async for event in inputs:
+                if self._gated:
+                    self._engine.waiting.set()
+                    await self._engine.gate.wait()
+                yield event
 
-    def close(self) -> None:
-        assert not self._inside
-        self._engine.closed += 1
+        try:
+            await super().run(gated(), say)
+        finally:
+            self._engine.closed += 1
 
 
 def s2s_setup(name: str, language: str) -> dict[str, Any]:
@@ -420,7 +415,7 @@ def test_a_slow_request_does_not_hold_up_the_others_on_its_connection() -> None:
         async with serve(engine) as address:
             async with connection(f"{address}/api/", "s2s") as websocket:
                 await say(websocket, s2s_setup("slow", "es"), audio(bytes(3840), client_req_id="slow"))
-                await asyncio.to_thread(engine.waiting.wait, 20)
+                await engine.waiting.wait()
                 await say(websocket, s2s_setup("quick", "fr"))
                 for _ in range(50):
                     await say(websocket, audio(bytes(3840), client_req_id="quick"))
@@ -447,7 +442,7 @@ def test_a_full_request_stops_the_reading() -> None:
                 await say(websocket, s2s_setup("slow", "es"))
                 pcm = bytes(1 << 20)
                 sending = asyncio.create_task(say(websocket, *[audio(pcm, client_req_id="slow")] * 30))
-                await asyncio.to_thread(engine.waiting.wait, 20)
+                await engine.waiting.wait()
                 # 40 MiB of base64 do not fit into the sockets of the system.
                 assert not (await asyncio.wait([sending], timeout=0.3))[0]
                 engine.gate.set()
@@ -469,7 +464,7 @@ def test_an_error_ends_its_request_and_its_name_is_free_at_once() -> None:
             async with connection(f"{address}/api/", "s2s") as websocket:
                 await say(websocket, s2s_setup("other", "fr"), s2s_setup("slow", "es"))
                 await say(websocket, audio(bytes(3840), client_req_id="slow"))
-                await asyncio.to_thread(engine.waiting.wait, 20)
+                await engine.waiting.wait()
                 await say(websocket, s2s_setup("slow", "es"))
                 assert {json.loads(await websocket.recv())["type"] for _ in range(2)} == {"ready"}
                 assert "already active" in json.loads(await websocket.recv())["message"]
@@ -487,7 +482,7 @@ def test_an_error_ends_its_request_and_its_name_is_free_at_once() -> None:
 
 
 @pytest.mark.parametrize("abrupt", [False, True])
-def test_a_client_that_goes_while_a_thread_is_in_its_engine_leaves_nothing(*, abrupt: bool) -> None:
+def test_a_client_that_goes_while_its_engine_is_at_work_leaves_nothing(*, abrupt: bool) -> None:
     engine = GatedEngine()
 
     async def main() -> None:
@@ -495,11 +490,10 @@ def test_a_client_that_goes_while_a_thread_is_in_its_engine_leaves_nothing(*, ab
             base_url = f"{address}/api/"
             async with connection(base_url, "s2s") as websocket:
                 await say(websocket, s2s_setup("slow", "es"), audio(bytes(3840), client_req_id="slow"))
-                await asyncio.to_thread(engine.waiting.wait, 20)
+                await engine.waiting.wait()
                 if abrupt:
                     websocket.transport.abort()
                     await websocket.wait_closed()
-            assert (engine.opened, engine.closed) == (1, 0)  # `close` would fail while the thread is inside
             engine.gate.set()
             setup = {**s2s_setup("next", "fr"), "retry_for_s": 20}
             ended = [{**END, "client_req_id": "next"}, END]
@@ -674,8 +668,11 @@ def test_a_client_that_goes_leaves_nothing(stage: str, *, abrupt: bool) -> None:
             while stage == "mid-output":
                 yield Audio(bytes(7680))
 
-        def close(self) -> None:
-            Counting.closed += 1
+        async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+            try:
+                await super().run(inputs, say)
+            finally:
+                Counting.closed += 1
 
     async def main() -> None:
         engine = Counting()
@@ -735,8 +732,11 @@ def test_stopping_the_server_ends_what_runs() -> None:
             return CountingSession(sample_rate, None, 1.0)
 
     class CountingSession(ToneSession):
-        def close(self) -> None:
-            Counting.closed += 1
+        async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+            try:
+                await super().run(inputs, say)
+            finally:
+                Counting.closed += 1
 
     async def main() -> None:
         async with serve(Counting(), limits=ServerLimits(max_requests=1)) as address:

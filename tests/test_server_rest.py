@@ -21,6 +21,7 @@ from speechwire.errors import AuthError
 from speechwire.gradium import GradiumClient, Limits, rest_wire
 from speechwire.server.account import Account
 from speechwire.server.dialects.gradium_rest import find_voice
+from speechwire.server.engines.stages import Spoken
 from speechwire.server.engines.synthesize import EspeakSynthesizer, espeak_voice
 from speechwire.server.voices import FEMALE, MALE, Voice
 from test_account import Clock
@@ -437,16 +438,29 @@ def test_espeak_voice(language: str, voice: Voice | None, expected: str) -> None
 
 def test_espeak_speaks_with_every_voice_and_differently() -> None:
     synthesizer = EspeakSynthesizer()
-    spoken = [
-        b"".join(synthesizer.synthesize("one", voice.language, voice))
-        for voice in [*(Voice("en-us", timbre) for timbre in FEMALE + MALE), Voice("en-gb", "male1")]
-    ]
-    assert all(len(pcm) > 2205 for pcm in spoken)
-    assert len(set(spoken)) == len(spoken)
-    for listed in rest_wire.CATALOG:
-        voice = find_voice(Account(), listed.uid)
-        assert voice is not None
-        assert b"".join(synthesizer.synthesize("a", voice.language, voice))
+
+    async def speak(text: str, voice: Voice) -> bytes:
+        spoken: list[Spoken] = []
+
+        async def say(item: Spoken) -> None:
+            spoken.append(item)
+
+        await synthesizer.synthesize(text, voice.language, voice, 1.0, say)
+        return b"".join(item for item in spoken if isinstance(item, bytes))
+
+    async def main() -> None:
+        await synthesizer.start()
+        voices = [*(Voice("en-us", timbre) for timbre in FEMALE + MALE), Voice("en-gb", "male1")]
+        spoken = [await speak("one", voice) for voice in voices]
+        assert all(len(pcm) > 2205 for pcm in spoken)
+        assert len(set(spoken)) == len(spoken)
+        for listed in rest_wire.CATALOG:
+            voice = find_voice(Account(), listed.uid)
+            assert voice is not None
+            assert await speak("a", voice)
+        await synthesizer.stop()
+
+    run(main())
 
 
 def test_keys_and_tokens_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:

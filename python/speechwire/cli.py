@@ -31,6 +31,7 @@ __all__ = ["main"]
 
 ENGINES: Final = ("loopback", "local")
 MAX_PORT: Final = 65535
+SENTENCE_ENDS: Final = (".", "!", "?", "…")
 
 
 class CommandError(Exception):
@@ -108,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--max-requests", type=_count, metavar="N", help="requests that run at once; default: any number"
+    )
+    serve.add_argument(
+        "--max-recognitions",
+        type=_count,
+        metavar="N",
+        help="those of them that recognise speech; default: as many as the engine can serve in real time",
     )
     serve.set_defaults(command=_serve)
     return parser
@@ -236,6 +243,7 @@ async def _write_output(stream: S2SStream | TTSStream, path: Path, duration_s: f
 
 async def _write_partial(stream: S2SStream | TTSStream, path: Path, duration_s: float, *, show_text: bool) -> int:
     num_bytes = 0
+    sentence: list[dict[str, Any]] = []
     with path.open("wb") as file, _progress(duration_s) as show:
         writer = WavWriter(wire.OUTPUT_PCM_SAMPLE_RATE)
         async for message in stream.iter_events():
@@ -243,13 +251,23 @@ async def _write_partial(stream: S2SStream | TTSStream, path: Path, duration_s: 
                 num_bytes += len(message["audio"])
                 file.write(writer.feed(message["audio"]))
             elif message["type"] == wire.TEXT and show_text:
-                sys.stdout.write(f"[{message['start_s']:6.2f} s] {message['text']}\n")
-                sys.stdout.flush()
+                sentence.append(message)
+                if message["text"].endswith(SENTENCE_ENDS):
+                    _show_sentence(sentence)
             show(stream.sent_ms / 1000)
+        _show_sentence(sentence)
         # Now that the length is known, the header can say it.
         file.seek(0)
         file.write(WavWriter(wire.OUTPUT_PCM_SAMPLE_RATE, data_bytes=num_bytes).header)
     return num_bytes
+
+
+def _show_sentence(words: list[dict[str, Any]]) -> None:
+    """Write the words on a line, with the time of the first, and forget them."""
+    if words:
+        sys.stdout.write(f"[{words[0]['start_s']:6.2f} s] {' '.join(word['text'] for word in words)}\n")
+        sys.stdout.flush()
+        words.clear()
 
 
 @contextlib.contextmanager
@@ -283,7 +301,11 @@ async def _serve(arguments: argparse.Namespace) -> None:
         port=arguments.port,
         api_keys=arguments.api_key,
         base_path=arguments.base_path,
-        limits=ServerLimits(max_session_s=arguments.max_session, max_requests=arguments.max_requests),
+        limits=ServerLimits(
+            max_session_s=arguments.max_session,
+            max_requests=arguments.max_requests,
+            max_recognitions=arguments.max_recognitions,
+        ),
     ) as address:
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()

@@ -6,15 +6,15 @@ import asyncio
 import hmac
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from speechwire.server import post, rest
@@ -23,6 +23,7 @@ from speechwire.server.dialects import gradium, gradium_rest
 from speechwire.server.dialects.gradium_post import Post
 from speechwire.server.engines import Engine
 from speechwire.server.limits import DEFAULT_LIMITS, Places, ServerLimits
+from speechwire.server.metrics import CONTENT_TYPE, Metrics
 from speechwire.server.session import Connection, DialectProtocol, Meter, Session, Shared
 from speechwire.server.websocket import WebSocketConnection
 
@@ -32,10 +33,9 @@ __all__ = ["create_app", "serve"]
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 KEEPALIVE_S: Final = 20
 SHUTDOWN_S: Final = 2
-# How long the calls into engines that are under way may keep the server from stopping.
+NOT_TO_BE_KEPT: Final = {"cache-control": "no-store"}
+# How long sessions that were told to end may keep the server from stopping.
 ENGINE_S: Final = 30
-# Engine calls of this many sessions run at once; the others wait for their turn.
-NUM_WORKERS: Final = 16
 
 
 def create_app(
@@ -49,7 +49,7 @@ def create_app(
     """Build the ASGI application.
 
     Args:
-        engine: Answers every request; its `check` is called here.
+        engine: Answers every request. It is started before the first is accepted, and stopped after the last.
         api_keys: Keys that are let in; with none given, everybody is.
         account: What the REST routes work on; a new one unless given.
         base_path: What stands before every route, such as "/api"; may be "".
@@ -59,7 +59,6 @@ def create_app(
     from that, other ways to run the application have to.
 
     Raises:
-        EngineError: A part of the engine is not installed.
         ValueError: A key is empty, or a base path does not begin with "/".
     """
     if not all(api_keys):
@@ -67,15 +66,16 @@ def create_app(
     base_path = base_path.rstrip("/")
     if base_path and not base_path.startswith("/"):
         raise ValueError(f"expected a base path that begins with '/', got {base_path!r}")
-    engine.check()
-    places = Places(limits.max_requests)
-    workers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="speechwire-engine")
+    max_recognitions = limits.max_recognitions or engine.max_recognitions
+    places = Places(limits.max_requests, max_recognitions)
     accepted_keys = [key.encode() for key in api_keys]
     account = account or Account()
     sessions: set[asyncio.Task[None]] = set()
+    metrics = Metrics()
+    is_ready = False
 
     shared = Shared(
-        engine, workers, places, limits.max_session_s, lambda voice_id: gradium_rest.find_voice(account, voice_id)
+        engine, places, metrics, limits.max_session_s, lambda voice_id: gradium_rest.find_voice(account, voice_id)
     )
 
     def is_accepted(key: str | None) -> bool:
@@ -108,16 +108,37 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        if sessions:
-            # Cancelled by now, but perhaps waiting for an engine that has to be closed on a worker.
-            await asyncio.wait(sessions, timeout=ENGINE_S)
-        workers.shutdown(wait=False, cancel_futures=True)
+        nonlocal is_ready
+        try:
+            await engine.start()
+            is_ready = True
+            yield
+            is_ready = False
+            if sessions:
+                # Cancelled by now, but perhaps waiting for a thread of the engine.
+                await asyncio.wait(sessions, timeout=ENGINE_S)
+        finally:
+            await engine.stop()
+
+    async def tell_health(_: Request) -> JSONResponse:
+        health = {
+            "status": "ready" if is_ready else "not ready",
+            "running": metrics.num_running,
+            "waiting": metrics.num_waiting,
+            "max_requests": limits.max_requests,
+            "max_recognitions": max_recognitions,
+        }
+        return JSONResponse(health, 200 if is_ready else 503, NOT_TO_BE_KEPT)
+
+    async def tell_metrics(_: Request) -> Response:
+        return Response(metrics.text(), headers={**NOT_TO_BE_KEPT, "content-type": CONTENT_TYPE})
 
     routes = [WebSocketRoute(path, serve_websocket(product)) for path, product in gradium.paths(base_path)]
     app = Starlette(
         routes=[
             *routes,
+            Route("/health", tell_health),
+            Route("/metrics", tell_metrics),
             *rest.routes(account, is_accepted, base_path),
             *post.routes(account, serve_post, is_accepted, base_path),
             WebSocketRoute("/{path:path}", _refuse_path),
@@ -158,7 +179,6 @@ async def serve(
         OSError: The address cannot be bound.
     """
     app = create_app(engine, api_keys=api_keys, account=account, base_path=base_path, limits=limits)
-    listener = _listen(host, port)
     config = uvicorn.Config(
         app,
         ws="websockets-sansio",
@@ -171,22 +191,25 @@ async def serve(
         log_config=None,
         log_level="warning",  # at INFO it prints addresses, and with them the `?token=` of browsers
         access_log=False,
-        lifespan="on",
+        lifespan="off",
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="speechwire-server")
-    try:
-        await server.wait_started(task)
-        if task.done():
+    # The port first, so that one that is taken is told before the engine is loaded. What goes wrong when the engine is
+    # started uvicorn would log, with a traceback, and not raise.
+    with _listen(host, port) as listener:
+        async with app.router.lifespan_context(app):
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="speechwire-server")
+            try:
+                await server.wait_started(task)
+                if task.done():
+                    task.result()
+                bound_port = listener.getsockname()[1]
+                yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
+            finally:
+                server.should_exit = True
+                await asyncio.wait([task])
+                server.abort_connections()
             task.result()
-        bound_port = listener.getsockname()[1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
-    finally:
-        server.should_exit = True
-        await asyncio.wait([task])
-        listener.close()
-        server.abort_connections()
-    task.result()
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +20,8 @@ class ServerLimits:
     Args:
         max_session_s: Seconds from a request's setup to the last of its output; None for any time.
         max_requests: Requests that run at once on all connections together; None for any number.
+        max_recognitions: Those of them in which speech is recognised; None for as many as the engine can serve in real
+            time.
 
     Raises:
         ValueError: A bound is not positive.
@@ -25,12 +29,14 @@ class ServerLimits:
 
     max_session_s: float | None = MAX_SESSION_S
     max_requests: int | None = None
+    max_recognitions: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_session_s is not None and not self.max_session_s > 0:
             raise ValueError(f"expected max_session_s of more than 0, got {self.max_session_s:g}")
-        if self.max_requests is not None and self.max_requests < 1:
-            raise ValueError(f"expected max_requests of at least 1, got {self.max_requests}")
+        for name, most in (("max_requests", self.max_requests), ("max_recognitions", self.max_recognitions)):
+            if most is not None and most < 1:
+                raise ValueError(f"expected {name} of at least 1, got {most}")
 
 
 DEFAULT_LIMITS: Final = ServerLimits()
@@ -41,30 +47,38 @@ class PlacesTaken(Exception):
 
 
 class Places:
-    """Who may run: one place for each request, first come, first served."""
+    """Who may run: one place for each request, first come, first served.
 
-    def __init__(self, most: int | None) -> None:
-        self._free = None if most is None else asyncio.Semaphore(most)
+    Args:
+        max_requests: Places in all, or None for any number.
+        max_recognitions: Places of those that recognise speech, or None.
+    """
 
-    async def take(self, wait_s: float) -> None:
-        """Take a place, waiting for one for up to `wait_s`; give it back with `leave`.
+    def __init__(self, max_requests: int | None = None, max_recognitions: int | None = None) -> None:
+        self._free = None if max_requests is None else asyncio.Semaphore(max_requests)
+        self._free_to_recognise = None if max_recognitions is None else asyncio.Semaphore(max_recognitions)
 
-        Cancelling it leaves the queue.
+    @asynccontextmanager
+    async def hold(self, wait_s: float, *, recognises: bool) -> AsyncIterator[None]:
+        """Hold a place while the block lasts, waiting for one for up to `wait_s`; cancelling it leaves the queue.
 
         Raises:
             PlacesTaken: There was none in that time.
         """
-        if self._free is None:
-            return
-        if self._free.locked() and wait_s <= 0:
+        # Who waits to recognise must not keep those waiting who would not.
+        wanted = [free for free in (self._free_to_recognise if recognises else None, self._free) if free is not None]
+        if wait_s <= 0 and any(free.locked() for free in wanted):
             raise PlacesTaken
+        taken: list[asyncio.Semaphore] = []
         try:
-            async with asyncio.timeout(wait_s if wait_s > 0 else None):
-                await self._free.acquire()
-        except TimeoutError:
-            raise PlacesTaken from None
-
-    def leave(self) -> None:
-        """Give a place back."""
-        if self._free is not None:
-            self._free.release()
+            try:
+                async with asyncio.timeout(wait_s if wait_s > 0 else None):
+                    for free in wanted:
+                        await free.acquire()
+                        taken.append(free)
+            except TimeoutError:
+                raise PlacesTaken from None
+            yield
+        finally:
+            for free in taken:
+                free.release()

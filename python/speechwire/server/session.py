@@ -6,17 +6,17 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Executor
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from speechwire.errors import AudioError
 from speechwire.events import Audio, EndOfStream, Failure, FailureKind, InputEvent, OutputEvent, Start, Text
-from speechwire.server.engines import Engine, EngineError
+from speechwire.server.engines import Answer, Engine, EngineError, Input
 from speechwire.server.inbox import Inbox
 from speechwire.server.limits import Places, PlacesTaken
+from speechwire.server.metrics import Metrics, Outcome
 from speechwire.server.request import Request
 from speechwire.server.voices import Voice
 
@@ -24,14 +24,12 @@ __all__ = ["Connection", "DialectProtocol", "Disconnected", "Meter", "Session", 
 
 logger = logging.getLogger("speechwire.server")
 
-T = TypeVar("T")
-
 SLICE_BYTES: Final = 16 * 1024  # of input at once; an 80 ms message has 7680 at most
-EVENTS_BETWEEN_TURNS: Final = 16  # of output that an engine on the event loop gives before others get their turn
 SEND_S: Final = 40.0  # after this and up to half more, a client that takes nothing of its answers is given up
 FIRST_MESSAGE_S: Final = 1.0  # how long a client without a valid key may stay silent before it is told to go
 MAX_REQUESTS: Final = 256  # of one connection at once
-# Messages that are sent before the loop may find out that the client has gone; asyncio warns of the sixth to one.
+# Messages that are sent before others get their turn, and the loop may find out that the client has gone; asyncio warns
+# of the sixth to one.
 MESSAGES_BETWEEN_TURNS: Final = 4
 BUSY: Final = Failure("too many requests run", FailureKind.BUSY)
 MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 section 5.5
@@ -105,15 +103,15 @@ class Shared:
 
     Args:
         engine: Answers every request.
-        workers: Run an engine that blocks.
         places: Of the requests that may run at once.
+        metrics: Counts them.
         max_session_s: Seconds that a request may last, or None.
         find_voice: Tells how a voice sounds, or None for an id that nobody knows.
     """
 
     engine: Engine
-    workers: Executor
     places: Places
+    metrics: Metrics
     max_session_s: float | None
     find_voice: Callable[[str], Voice | None]
 
@@ -132,12 +130,12 @@ class Session:
         self._connection = connection
         self._protocol = protocol
         self._meter = meter
-        self._engine = shared.engine
         self._shared = shared
         self._running: dict[str | None, _Running] = {}
         self._num_tasks = 0
         self._ahead: asyncio.Task[str | bytes] | None = None  # reads the next message while a box is full
         self._unsent: deque[str] = deque()
+        self._num_sent = 0
         self._sending = asyncio.Lock()
         self._sending_since: float | None = None
         self._given_up = False
@@ -220,25 +218,24 @@ class Session:
             self._protocol.send_event(name, BUSY)
 
     async def _serve(self, name: str | None, start: Start, running: _Running) -> None:
-        voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
-        request = Request(start, voice)
         last: OutputEvent = EndOfStream()
+        outcome = Outcome.DROPPED
         try:
-            async with asyncio.timeout(self._shared.max_session_s) as limit:
-                await self._shared.places.take(start.wait_s)
+            async with asyncio.timeout(self._shared.max_session_s) as limit, AsyncExitStack() as place:
+                with self._shared.metrics.waiting():
+                    recognises = start.source_format is not None
+                    await place.enter_async_context(self._shared.places.hold(start.wait_s, recognises=recognises))
                 running.has_place = True
-                try:
-                    await self._answer(name, request, running.inbox)
-                finally:
-                    # Before the client learns that it is over, so that its next request finds the place free.
-                    try:
-                        await self._close_request(request)
-                    finally:
-                        self._shared.places.leave()
+                await self._answer(name, start, running.inbox)
+            # The place was given back before the client learns of it, so that its next request finds it free.
+            outcome = Outcome.COMPLETED
         except Disconnected:
             raise
         except Exception as error:
             last = _failure(error, too_long=limit.expired())
+            outcome = Outcome.REFUSED if last is BUSY else Outcome.FAILED
+        finally:
+            self._shared.metrics.count_end(start, outcome)
         running.inbox.close()
         # A new request may have this name from here on.
         if self._running.get(name) is running:
@@ -246,51 +243,46 @@ class Session:
             self._protocol.send_event(name, last)
         await self._send_pending()
 
-    async def _answer(self, name: str | None, request: Request, inbox: Inbox) -> None:
-        await self._call(request.open, self._engine)
+    async def _answer(self, name: str | None, start: Start, inbox: Inbox) -> None:
+        voice = None if start.voice_id is None else self._shared.find_voice(start.voice_id)
+        request = Request(start, voice, self._shared.engine)
+        request_id = str(uuid.uuid4())
         self._meter.count_start()
-        self._protocol.start_output(name, str(uuid.uuid4()), request.output_sample_rate)
-        await self._send_answers(name, request.header())
+        self._protocol.start_output(name, request_id, request.output_sample_rate)
+
+        async def tell(events: Iterable[OutputEvent]) -> None:
+            for event in events:
+                self._protocol.send_event(name, event)
+                self._meter.count_output(event)
+            await self._send_pending()
+
+        async def say(answer: Answer) -> None:
+            await tell(request.encode(answer))
+
+        with self._shared.metrics.running(request_id, start, request):
+            await tell(request.header())
+            async with aclosing(self._inputs(request, inbox)) as inputs:
+                await request.session.run(inputs, say)
+            await tell(request.encode_end())
+
+    async def _inputs(self, request: Request, inbox: Inbox) -> AsyncGenerator[Input, None]:
+        """Yield the request's input as its engine wants it."""
         while not isinstance(event := await inbox.get(), EndOfStream):
-            if isinstance(event, Audio):
-                await self._answer_audio(name, request, event.audio)
+            if not isinstance(event, Audio):
+                if isinstance(event, Text):
+                    self._meter.count_input_text(len(event.text))
+                yield event
                 continue
-            if isinstance(event, Text):
-                self._meter.count_input_text(len(event.text))
-            await self._send_answers(name, request.answer(event))
-        await self._send_answers(name, request.end())
-
-    async def _answer_audio(self, name: str | None, request: Request, audio: bytes) -> None:
-        heard_s = request.heard_s
-        # In slices, because a message may hold minutes, and this loop serves others too.
-        for start in range(0, len(audio), SLICE_BYTES):
-            if start:
-                await asyncio.sleep(0)
-            await self._send_answers(name, request.answer(Audio(audio[start : start + SLICE_BYTES])))
-        self._meter.count_input_audio(request.heard_s - heard_s)
-
-    async def _send_answers(self, name: str | None, events: Iterator[OutputEvent]) -> None:
-        if not self._engine.blocking:
-            for number, event in enumerate(events, 1):
-                self._tell(name, event)
-                if number % EVENTS_BETWEEN_TURNS == 0:
-                    await self._send_pending()
+            heard_s = request.heard_s
+            # In slices, because a message may hold minutes, and this loop serves others too.
+            for start in range(0, len(event.audio), SLICE_BYTES):
+                if start:
                     await asyncio.sleep(0)
-        else:
-            while (answer := await self._call(next, events, None)) is not None:
-                self._tell(name, answer)
-                await self._send_pending()
-        await self._send_pending()
-
-    def _tell(self, name: str | None, event: OutputEvent) -> None:
-        self._protocol.send_event(name, event)
-        self._meter.count_output(event)
-
-    async def _close_request(self, request: Request) -> None:
-        try:
-            await self._call(request.close)
-        except Exception:
-            logger.exception("the engine failed to close")
+                for audio in request.decode(event.audio[start : start + SLICE_BYTES]):
+                    yield audio
+            self._meter.count_input_audio(request.heard_s - heard_s)
+        for audio in request.decode_end():
+            yield audio
 
     async def _send_pending(self) -> None:
         """Send what the dialect has to say; returns when it has left."""
@@ -308,7 +300,8 @@ class Session:
     async def _send_all(self) -> None:
         loop = asyncio.get_running_loop()
         while self._unsent:
-            if len(self._unsent) % MESSAGES_BETWEEN_TURNS == 0:
+            self._num_sent += 1
+            if self._num_sent % MESSAGES_BETWEEN_TURNS == 0:
                 await asyncio.sleep(0)
             self._sending_since = loop.time()
             await self._connection.send(self._unsent[0])
@@ -324,19 +317,6 @@ class Session:
         else:
             self._watching = loop.call_later(SEND_S / 2, self._watch, loop)
 
-    async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        if not self._engine.blocking:
-            return function(*args)
-        work = asyncio.get_running_loop().run_in_executor(self._shared.workers, function, *args)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            # A thread cannot be interrupted, and the engine's session may only be closed when it is out of it.
-            while not work.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([work])
-            raise
-
 
 class _Running:
     """A request that runs: its input, and the task that works for it."""
@@ -347,7 +327,7 @@ class _Running:
         self.task: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """End it; its engine is closed as soon as nobody is inside."""
+        """End it, and with it the engine's session."""
         self.inbox.close()
         if self.task is not None:
             self.task.cancel()

@@ -1,22 +1,24 @@
 """What answers behind a dialect: PCM or text in, PCM or text out; no vendor, no WebSocket.
 
-An engine is opened once per request. The request drives it and sends on whatever its methods yield, pulling one item at
-a time, so a slow client slows the engine and never fills memory. It pulls all of one answer before it asks for the
-next, or closes the session.
+An engine opens a session for each request, and the session runs until its input ends. Saying an answer waits until it
+has left for the client, and input is taken when the session asks for it: so a slow client slows the session, a slow
+session slows its client, and memory stays bounded as long as the session bounds what it keeps between the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from speechwire.errors import SpeechwireError
-from speechwire.events import Audio, Start, Transcript, VadStep
+from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
 from speechwire.server.voices import Voice
 
-__all__ = ["Answers", "Engine", "EngineError", "EngineSession", "ListeningSession", "Part", "SpeakingSession"]
+__all__ = ["Answer", "Engine", "EngineError", "EngineSession", "Input", "ListeningSession", "Part", "Say"]
 
-Answers = Iterator[Audio | Transcript | VadStep]
+Input = Audio | Text | Pause | Flush
+Answer = Audio | Transcript | VadStep | Flush
+Say = Callable[[Answer], Awaitable[None]]
 
 
 class EngineError(SpeechwireError):
@@ -38,62 +40,55 @@ class Part(Protocol):
 
 
 class EngineSession(Protocol):
-    """One request being answered. Used by one thread at a time."""
+    """One request being answered."""
 
     @property
     def output_sample_rate(self) -> int:
-        """Rate in Hz of the s16le mono PCM in the `Audio` that is yielded, if any is."""
+        """Rate in Hz of the s16le mono PCM in the `Audio` that is said, if any is."""
 
-    def flush(self) -> Answers:
-        """Yield all that is still owed for the input so far; more may follow."""
+    @property
+    def busy_s(self) -> float:
+        """Seconds of computing that it has cost so far."""
 
-    def close(self) -> None:
-        """Release everything at once; called exactly once, also when the client vanished in mid-speech.
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        """Answer until `inputs` ends and all that is owed has been said. Called once.
 
-        Never called while another thread is inside another method, but perhaps before what they yield was pulled.
+        Interpreting says each Transcript before the audio that speaks it, on the output clock. Recognition says
+        Transcripts on the input clock, as soon as it knows them, and a VadStep for each 80 ms of input. Synthesis says
+        each word before its audio.
+
+        Cancelling it, as when the client vanishes, releases everything that the request holds before it returns.
+
+        Args:
+            inputs: Audio, s16le mono PCM of any length, and flushes where the client speaks; texts, each one space
+                behind the last, pauses and flushes where the client has text to be spoken.
+            say: To be awaited by one task at a time. A Flush is said as it came once all that is owed for the input
+                before it has been said.
+
+        Raises:
+            EngineError: The request cannot be served any longer.
         """
 
 
 class ListeningSession(EngineSession, Protocol):
-    """A request whose client speaks: recognition, which yields texts and steps, or interpreting, texts and audio."""
+    """A request whose client speaks: recognition, which says texts and steps, or interpreting, texts and audio."""
 
     @property
     def input_sample_rate(self) -> int:
-        """Rate in Hz of the s16le mono PCM that `feed` expects."""
-
-    def feed(self, pcm: bytes) -> Answers:
-        """Take PCM of any length and yield what is ready.
-
-        Interpreting yields a Transcript before the audio that speaks it, on the output clock. Recognition yields
-        Transcripts on the input clock, as soon as it knows them, and a VadStep for each 80 ms of input.
-        """
+        """Rate in Hz of the s16le mono PCM that `run` expects."""
 
 
-class SpeakingSession(EngineSession, Protocol):
-    """A request whose client has text to be spoken."""
-
-    def speak(self, text: str) -> Answers:
-        """Take more text, one space behind the last, and yield what is ready: words, each before its audio."""
-
-    def pause(self, seconds: float) -> Answers:
-        """Speak what is pending, and then be silent for a time."""
-
-
-class Engine(Protocol):
+class Engine(Part, Protocol):
     """Opens sessions. One instance serves the whole server."""
 
     @property
-    def blocking(self) -> bool:
-        """True if a call may take longer than a few hundred microseconds.
-
-        The session then runs them on a worker thread; False keeps them on the event loop.
-        """
-
-    def check(self) -> None:
-        """Verify that every part is installed; raises EngineError with the line that installs what is missing."""
+    def max_recognitions(self) -> int | None:
+        """Requests with speech to be recognised that it can serve at once and in real time; None for any number."""
 
     def listen(self, start: Start, sample_rate: int, voice: Voice | None) -> ListeningSession:
-        """Begin to recognise, or to interpret where `start.target_format` tells of audio to come back.
+        """Open a session that recognises, or interprets where `start.target_format` tells of audio to come back.
+
+        A session that never runs holds nothing.
 
         Args:
             start: What the client wants.
@@ -104,8 +99,8 @@ class Engine(Protocol):
             EngineError: The request cannot be served, for example an unknown pair of languages.
         """
 
-    def speak(self, start: Start, sample_rate: int, voice: Voice | None) -> SpeakingSession:
-        """Begin to speak for a client that wants audio at `sample_rate` Hz, a hint as above, with a voice.
+    def speak(self, start: Start, sample_rate: int, voice: Voice | None) -> EngineSession:
+        """Open a session that speaks for a client that wants audio at `sample_rate` Hz, a hint as above, with a voice.
 
         Raises:
             EngineError: The request cannot be served, for example a language without a voice.

@@ -1,115 +1,43 @@
 """The engine that translates speech on this machine: a recogniser, a translator and a synthesiser in a row.
 
-The three parts are interfaces; `recognize`, `translate` and `synthesize` hold the ones that come with Speechwire. None
-of them calls a service, and all of them are small: this engine makes a complete server for tests and demonstrations,
-and shows where better models go.
+The three are `stages`; `recognize`, `translate` and `synthesize` hold the ones that come with Speechwire. None of them
+calls a service, and all of them are small: this engine makes a complete server for tests and demonstrations, and better
+models take their places.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections import deque
-from collections.abc import Iterator
-from typing import Protocol
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from time import perf_counter
+from typing import Any, Final
 
-from speechwire.events import Audio, Start, Transcript
-from speechwire.server.engines import Answers
-from speechwire.server.engines.activity import STEP_MS, StepCounter
+from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript
+from speechwire.server.engines import Input, Say
+from speechwire.server.engines.activity import StepCounter
 from speechwire.server.engines.recognize import PocketSphinxRecognizer
 from speechwire.server.engines.sentences import SentenceSplitter, spread_words
+from speechwire.server.engines.stages import Activity, Heard, Recognizer, Spoken, Synthesizer, Translator, Utterance
 from speechwire.server.engines.synthesize import EspeakSynthesizer
 from speechwire.server.engines.translate import ApertiumTranslator
 from speechwire.server.voices import Voice
 
-__all__ = ["LocalEngine", "Recognition", "Recognizer", "Synthesizer", "Translator"]
+__all__ = ["LocalEngine"]
 
-_DEFAULT_LANGUAGE = "en"
-_PIECES_PER_SECOND = 12.5
-_SILENCE_LEVEL = 300  # a program's pause has less
-
-
-class Recognition(Protocol):
-    """One stream being recognised. Used by one thread at a time."""
-
-    @property
-    def silence_s(self) -> float:
-        """Silence at the end of what has been heard; 0.0 in speech."""
-
-    def feed(self, pcm: bytes) -> Iterator[list[Transcript]]:
-        """Take s16le mono PCM of any length and yield the utterances that ended in it.
-
-        An utterance is its words, capitalised and punctuated as in a sentence, with their times in the stream.
-        """
-
-    def flush(self) -> Iterator[list[Transcript]]:
-        """Yield the utterance that was still being spoken; more may be fed."""
-
-    def close(self) -> None:
-        """Release everything at once; called exactly once."""
-
-
-class Recognizer(Protocol):
-    """Turns speech into sentences. One instance serves the whole server, from several threads."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate in Hz of the PCM that a recognition expects."""
-
-    def check(self) -> None:
-        """Verify that every part is installed; raises EngineError with the line that installs what is missing."""
-
-    def check_language(self, language: str) -> None:
-        """Raise EngineError if speech in `language` cannot be recognised."""
-
-    def open(self, language: str) -> Recognition:
-        """Begin to recognise a stream in `language`."""
-
-
-class Translator(Protocol):
-    """Turns a sentence of one language into another. One instance serves the whole server, from several threads."""
-
-    def check(self) -> None:
-        """Verify that every part is installed; raises EngineError with the line that installs what is missing."""
-
-    def check_pair(self, source: str, target: str) -> None:
-        """Raise EngineError if there is no way from `source` to `target`; the two always differ."""
-
-    def translate(self, text: str, source: str, target: str) -> str:
-        """Return `text` in the language `target`; raises EngineError if that fails or takes too long."""
-
-
-class Synthesizer(Protocol):
-    """Turns a sentence into speech. One instance serves the whole server, from several threads."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate in Hz of the PCM that `synthesize` yields."""
-
-    def check(self) -> None:
-        """Verify that every part is installed; raises EngineError with the line that installs what is missing."""
-
-    def check_language(self, language: str) -> None:
-        """Raise EngineError if there is no voice for `language`."""
-
-    def synthesize(
-        self, text: str, language: str, voice: Voice | None = None, *, speed: float = 1.0
-    ) -> Iterator[bytes]:
-        """Yield `text` spoken in `language` as s16le mono PCM; closing the iterator stops the work.
-
-        Without a voice it is that of the language; the accent of one from another language is not used. A `speed` of
-        1.0 is usual; 0.5 to 2.0 may be asked for.
-
-        Raises:
-            EngineError: The synthesis failed or took too long.
-        """
+_DEFAULT_LANGUAGE: Final = "en"
+_FRAMES_PER_SECOND: Final = 12.5
+# Of utterances that wait between two stages. A stage that falls behind by more stops the one before it.
+_MAX_WAITING: Final = 4
 
 
 class LocalEngine:
     """Recognises, translates and speaks on this machine.
 
-    Interpreting recognises each utterance, translates it, and speaks it in the target language. Without a target
-    language, or with the source language as target, the words are spoken again as they are. Recognition gives the words
-    of each utterance; with a target language those of its translation. Synthesis speaks a sentence at a time.
+    Interpreting recognises each utterance, translates it, and speaks it in the target language; while one is spoken the
+    next is translated and the one after it heard. Without a target language, or with the source language as target, the
+    words are spoken again as they are. Recognition gives the words of each utterance; with a target language those of
+    its translation. Synthesis speaks a sentence at a time.
 
     A request without a language is taken for English; one for synthesis has that of its voice.
 
@@ -130,20 +58,26 @@ class LocalEngine:
         self._synthesizer: Synthesizer = synthesizer or EspeakSynthesizer()
 
     @property
-    def blocking(self) -> bool:
-        """Always True: a sentence takes a few hundred milliseconds."""
-        return True
+    def max_recognitions(self) -> int | None:
+        """The recogniser's streams."""
+        return self._recognizer.max_streams
 
-    def check(self) -> None:
-        """Verify all three parts; raises EngineError with the line that installs what is missing."""
-        self._recognizer.check()
-        self._translator.check()
-        self._synthesizer.check()
+    async def start(self) -> None:
+        """Load all three stages; raises EngineError with the line that installs what is missing."""
+        # Each to its end, also where another fails: `stop` finds none of them half started.
+        results = await asyncio.gather(*(stage.start() for stage in self._stages), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def stop(self) -> None:
+        """Release all three stages."""
+        await asyncio.gather(*(stage.stop() for stage in self._stages))
 
     def listen(
         self, start: Start, sample_rate: int, voice: Voice | None = None
     ) -> LocalInterpreting | LocalRecognition:
-        """Begin to recognise or interpret; the session hears and answers at its parts' rates.
+        """Open a session that recognises or interprets; it hears and answers at its stages' rates.
 
         Raises:
             EngineError: A language is unknown, the pair cannot be translated, or its package is not installed.
@@ -153,14 +87,14 @@ class LocalEngine:
         self._recognizer.check_language(source)
         if target != source:
             self._translator.check_pair(source, target)
+        translation = _Translation(self._translator, source, target)
         if start.target_format is None:
-            return LocalRecognition(self._recognizer, self._translator, source, target)
+            return LocalRecognition(self._recognizer, translation)
         self._synthesizer.check_language(target)
-        speech = _Speech(self._synthesizer, target, voice, start.speed)
-        return LocalInterpreting(self._recognizer, self._translator, speech, source, target)
+        return LocalInterpreting(self._recognizer, translation, _Speech(self._synthesizer, target, voice, start.speed))
 
     def speak(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LocalSynthesis:
-        """Begin to speak; the session answers at the synthesiser's rate.
+        """Open a session that speaks; it answers at the synthesiser's rate.
 
         Raises:
             EngineError: There is no voice for the language.
@@ -169,105 +103,131 @@ class LocalEngine:
         self._synthesizer.check_language(language)
         return LocalSynthesis(_Speech(self._synthesizer, language, voice, start.speed))
 
+    @property
+    def _stages(self) -> tuple[Recognizer, Translator, Synthesizer]:
+        return self._recognizer, self._translator, self._synthesizer
+
 
 class LocalInterpreting:
     """One stream being translated, an utterance at a time; utterances follow each other on the output clock."""
 
-    def __init__(
-        self, recognizer: Recognizer, translator: Translator, speech: _Speech, source: str, target: str
-    ) -> None:
-        self._input_sample_rate = recognizer.sample_rate
-        self._translator = translator
+    def __init__(self, recognizer: Recognizer, translation: _Translation, speech: _Speech) -> None:
+        self._recognizer = recognizer
+        self._translation = translation
         self._speech = speech
-        self._source = source
-        self._target = target
-        self._recognition = recognizer.open(source)
+        self._recognised_s = 0.0
+        self._heard: asyncio.Queue[Utterance | Flush | None] = asyncio.Queue(_MAX_WAITING)
+        self._translated: asyncio.Queue[str | Flush | None] = asyncio.Queue(_MAX_WAITING)
 
     @property
     def input_sample_rate(self) -> int:
         """The recogniser's rate."""
-        return self._input_sample_rate
+        return self._recognizer.sample_rate
 
     @property
     def output_sample_rate(self) -> int:
         """The synthesiser's rate."""
         return self._speech.sample_rate
 
-    def feed(self, pcm: bytes) -> Answers:
-        """Take PCM of any length; for each utterance that ends in it yield a Transcript, then its audio in pieces.
+    @property
+    def busy_s(self) -> float:
+        """What the three stages have taken."""
+        return self._recognised_s + self._translation.busy_s + self._speech.busy_s
 
-        What the caller does not pull stays to be recognised by the next call.
-        """
-        return self._speak(self._recognition.feed(pcm))
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        """Say for each utterance its words, each before its audio."""
+        await _together(self._recognise(inputs), self._translate(), self._speak(say))
 
-    def flush(self) -> Answers:
-        """Yield the utterance that was still being spoken."""
-        return self._speak(self._recognition.flush())
+    async def _recognise(self, inputs: AsyncIterator[Input]) -> None:
+        async with aclosing(_audio(inputs)) as audio:
+            await self._recognizer.recognize(self._translation.source, audio, self._take)
+        await self._heard.put(None)
 
-    def close(self) -> None:
-        """Release the recogniser; no process outlives the `feed` or `flush` that started it."""
-        self._recognition.close()
+    async def _take(self, heard: Heard) -> None:
+        if isinstance(heard, Activity):
+            self._recognised_s += heard.busy_s
+        elif isinstance(heard, Flush) or heard.is_final:
+            await self._heard.put(heard)
 
-    def _speak(self, utterances: Iterator[list[Transcript]]) -> Answers:
-        for words in utterances:
-            text = _sentence(words)
-            if self._target != self._source:
-                text = self._translator.translate(text, self._source, self._target)
-            yield from self._speech.say_sentence(text)
+    async def _translate(self) -> None:
+        while (heard := await self._heard.get()) is not None:
+            await self._translated.put(heard if isinstance(heard, Flush) else await self._translation.of(heard))
+        await self._translated.put(None)
+
+    async def _speak(self, say: Say) -> None:
+        while (text := await self._translated.get()) is not None:
+            if isinstance(text, Flush):
+                await say(text)
+            else:
+                await self._speech.say_sentence(text, say)
 
 
 class LocalRecognition:
-    """One stream being recognised: the words of its utterances, and a step for each 80 ms, in the stream's order."""
+    """One stream being recognised: the words of its utterances, and a step for each 80 ms.
 
-    def __init__(self, recognizer: Recognizer, translator: Translator, source: str, target: str) -> None:
-        self._sample_rate = recognizer.sample_rate
-        self._translator = translator
-        self._source = source
-        self._target = target
-        self._recognition = recognizer.open(source)
+    The steps do not wait for a translation.
+    """
+
+    def __init__(self, recognizer: Recognizer, translation: _Translation) -> None:
+        self._recognizer = recognizer
+        self._translation = translation
+        self._recognised_s = 0.0
         self._steps = StepCounter()
-        self._step_bytes = 2 * (self._sample_rate * STEP_MS // 1000)
-        self._step_fill = 0
+        self._heard: asyncio.Queue[Utterance | Flush | None] = asyncio.Queue(_MAX_WAITING)
+        self._saying = asyncio.Lock()
 
     @property
     def input_sample_rate(self) -> int:
         """The recogniser's rate."""
-        return self._sample_rate
+        return self._recognizer.sample_rate
 
     @property
     def output_sample_rate(self) -> int:
         """There is no audio; the recogniser's rate."""
-        return self._sample_rate
+        return self._recognizer.sample_rate
 
-    def feed(self, pcm: bytes) -> Answers:
-        """Take PCM of any length and yield what ends in it, utterances and steps."""
-        position = 0
-        while position < len(pcm):
-            taken = min(self._step_bytes - self._step_fill, len(pcm) - position)
-            yield from self._words(self._recognition.feed(pcm[position : position + taken]))
-            position += taken
-            self._step_fill += taken
-            if self._step_fill == self._step_bytes:
-                self._step_fill = 0
-                yield self._steps.step(self._recognition.silence_s)
+    @property
+    def busy_s(self) -> float:
+        """What recognition and translation have taken."""
+        return self._recognised_s + self._translation.busy_s
 
-    def flush(self) -> Answers:
-        """Yield the utterance that was still being spoken."""
-        return self._words(self._recognition.flush())
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        """Say words and steps in the stream's order, translations when they are ready."""
+        if self._translation.is_needed:
+            await _together(self._recognise(inputs, say), self._translate(say))
+        else:
+            await self._recognise(inputs, say)
 
-    def close(self) -> None:
-        """Release the recogniser."""
-        self._recognition.close()
+    async def _recognise(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        async def take(heard: Heard) -> None:
+            if isinstance(heard, Activity):
+                self._recognised_s += heard.busy_s
+                async with self._saying:
+                    await say(self._steps.step(heard.silence_s))
+            elif isinstance(heard, Utterance) and not heard.is_final:
+                pass
+            elif self._translation.is_needed:
+                await self._heard.put(heard)
+            elif isinstance(heard, Flush):
+                await say(heard)
+            else:
+                for word in heard.words:
+                    await say(word)
 
-    def _words(self, utterances: Iterator[list[Transcript]]) -> Answers:
-        for words in utterances:
-            if self._target == self._source:
-                yield from words
-                continue
-            text = self._translator.translate(_sentence(words), self._source, self._target)
-            stop_s = words[-1].stop_s
-            assert stop_s is not None
-            yield from spread_words(text, words[0].start_s, stop_s)
+        async with aclosing(_audio(inputs)) as audio:
+            await self._recognizer.recognize(self._translation.source, audio, take)
+        await self._heard.put(None)
+
+    async def _translate(self, say: Say) -> None:
+        while (heard := await self._heard.get()) is not None:
+            answers: list[Transcript | Flush] = [heard] if isinstance(heard, Flush) else []
+            if isinstance(heard, Utterance) and heard.words:
+                stop_s = heard.words[-1].stop_s
+                assert stop_s is not None
+                answers += spread_words(await self._translation.of(heard), heard.words[0].start_s, stop_s)
+            async with self._saying:
+                for answer in answers:
+                    await say(answer)
 
 
 class LocalSynthesis:
@@ -282,25 +242,54 @@ class LocalSynthesis:
         """The synthesiser's rate."""
         return self._speech.sample_rate
 
-    def speak(self, text: str) -> Answers:
-        """Take more text; for each sentence that is complete now yield its words and its audio in pieces."""
-        return self._say(self._sentences.feed(text))
+    @property
+    def busy_s(self) -> float:
+        """What synthesis has taken."""
+        return self._speech.busy_s
 
-    def pause(self, seconds: float) -> Answers:
-        """Speak what is pending, and then be silent for a time."""
-        yield from self.flush()
-        yield from self._speech.be_silent(seconds)
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        """Say the words of each sentence that is complete, each before its audio."""
+        async for event in inputs:
+            if isinstance(event, Text):
+                for sentence in self._sentences.feed(event.text):
+                    await self._speech.say_sentence(sentence, say)
+                continue
+            await self._say_rest(say)
+            if isinstance(event, Pause):
+                await self._speech.be_silent(event.seconds, say)
+            elif isinstance(event, Flush):
+                await say(event)
+        await self._say_rest(say)
 
-    def flush(self) -> Answers:
-        """Speak what waits for the end of its sentence."""
-        return self._say(self._sentences.flush())
+    async def _say_rest(self, say: Say) -> None:
+        for sentence in self._sentences.flush():
+            await self._speech.say_sentence(sentence, say)
 
-    def close(self) -> None:
-        """Nothing to release; no process outlives the call that started it."""
 
-    def _say(self, sentences: Iterator[str]) -> Answers:
-        for sentence in sentences:
-            yield from self._speech.say_words(sentence)
+class _Translation:
+    """What one request needs of the translator."""
+
+    def __init__(self, translator: Translator, source: str, target: str) -> None:
+        self.source = source
+        self.busy_s = 0.0
+        self._translator = translator
+        self._target = target
+
+    @property
+    def is_needed(self) -> bool:
+        """False where the words stay as they are."""
+        return self._target != self.source
+
+    async def of(self, utterance: Utterance) -> str:
+        """Return the text of an utterance in the target language."""
+        text = " ".join(word.text for word in utterance.words)
+        if not self.is_needed or not text:
+            return text
+        began = perf_counter()
+        try:
+            return await self._translator.translate(text, self.source, self._target)
+        finally:
+            self.busy_s += perf_counter() - began
 
 
 class _Speech:
@@ -308,70 +297,72 @@ class _Speech:
 
     def __init__(self, synthesizer: Synthesizer, language: str, voice: Voice | None, speed: float) -> None:
         self.sample_rate = synthesizer.sample_rate
+        self.busy_s = 0.0
         self._synthesizer = synthesizer
         self._language = language
         self._voice = voice
         self._speed = speed
-        self._piece_samples = int(self.sample_rate / _PIECES_PER_SECOND)
+        self._frame_samples = int(self.sample_rate / _FRAMES_PER_SECOND)
         self._num_samples = 0
 
-    def say_sentence(self, text: str) -> Answers:
-        """Yield one Transcript for the text, and then its audio."""
-        pcm = self._synthesize(text)
-        if pcm:
-            # A Transcript tells when its audio stops, so all of it must be there first.
-            yield Transcript(text, self._time_s(0), self._time_s(len(pcm) // 2))
-            yield from self._pieces(self._padded(pcm))
-
-    def say_words(self, text: str) -> Answers:
-        """Yield the audio of the text, and each word before the piece of it in which the word begins.
-
-        The program does not tell when it speaks a word. The time from its first sound to the last is shared out by
-        letters.
-        """
-        pcm = self._synthesize(text)
-        if not pcm:
-            return
-        first, last = _sound(pcm)
-        words = deque(spread_words(text, self._time_s(first), self._time_s(last)))
-        for piece in self._pieces(self._padded(pcm)):
-            while words and words[0].start_s < self._time_s(0):  # the clock stands behind the piece
-                yield words.popleft()
-            yield piece
-
-    def be_silent(self, seconds: float) -> Iterator[Audio]:
-        """Yield silence of exactly this length."""
-        return self._pieces(bytes(2 * round(seconds * self.sample_rate)))
-
-    def _synthesize(self, text: str) -> bytes:
+    async def say_sentence(self, text: str, say: Say) -> None:
+        """Say the words of a text, each before the audio in which it begins."""
         if not text:
-            return b""
-        return b"".join(self._synthesizer.synthesize(text, self._language, self._voice, speed=self._speed))
+            return
+        origin_s = self._num_samples / self.sample_rate
+        said_nothing = True
 
-    def _padded(self, pcm: bytes) -> bytes:
+        async def take(spoken: Spoken) -> None:
+            nonlocal said_nothing
+            began = perf_counter()
+            if isinstance(spoken, bytes):
+                said_nothing = said_nothing and not spoken
+                await self._say_audio(spoken, say)
+            else:
+                await say(
+                    Transcript(
+                        spoken.text, round(origin_s + spoken.start_s, 6), round(origin_s + (spoken.stop_s or 0.0), 6)
+                    )
+                )
+            self.busy_s -= perf_counter() - began
+
+        began = perf_counter()
+        await self._synthesizer.synthesize(text, self._language, self._voice, self._speed, take)
+        self.busy_s += perf_counter() - began
+        if said_nothing:
+            return
         # To a whole frame of the output clock and one of silence: otherwise the slicer and the resampler behind this
         # engine would hold the end of the last word until the next sentence.
-        end = self._num_samples + len(pcm) // 2
-        num_pieces = -(-end // self._piece_samples) + 1
-        return pcm.ljust(2 * (num_pieces * self._piece_samples - self._num_samples), b"\0")
+        num_frames = -(-self._num_samples // self._frame_samples) + 1
+        await self._say_audio(bytes(2 * (num_frames * self._frame_samples - self._num_samples)), say)
 
-    def _pieces(self, pcm: bytes) -> Iterator[Audio]:
-        piece_bytes = 2 * self._piece_samples
-        for offset in range(0, len(pcm), piece_bytes):
-            piece = pcm[offset : offset + piece_bytes]
-            self._num_samples += len(piece) // 2
-            yield Audio(piece)
+    async def be_silent(self, seconds: float, say: Say) -> None:
+        """Say silence of exactly this length."""
+        num_samples = round(seconds * self.sample_rate)
+        for start in range(0, num_samples, self.sample_rate):
+            await self._say_audio(bytes(2 * min(self.sample_rate, num_samples - start)), say)
 
-    def _time_s(self, num_samples: int) -> float:
-        return round((self._num_samples + num_samples) / self.sample_rate, 6)
-
-
-def _sentence(words: list[Transcript]) -> str:
-    return " ".join(word.text for word in words)
+    async def _say_audio(self, pcm: bytes, say: Say) -> None:
+        self._num_samples += len(pcm) // 2
+        await say(Audio(pcm))
 
 
-def _sound(pcm: bytes) -> tuple[int, int]:
-    """The sample at which a sentence begins to be heard, and the one behind its last sound."""
-    samples = array("h", pcm)
-    loud = [n for n, sample in enumerate(samples) if abs(sample) > _SILENCE_LEVEL]
-    return (loud[0], loud[-1] + 1) if loud else (0, len(samples))
+async def _audio(inputs: AsyncIterator[Input]) -> AsyncGenerator[bytes | Flush, None]:
+    async for event in inputs:
+        if isinstance(event, Audio):
+            yield event.audio
+        elif isinstance(event, Flush):
+            yield event
+
+
+async def _together(*stages: Coroutine[Any, Any, None]) -> None:
+    """Run until all have ended; where one fails the others end, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for stage in stages:
+                tasks.create_task(stage)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

@@ -8,18 +8,22 @@ in tones.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
+from time import perf_counter
 from zlib import crc32
 
-from speechwire.events import Audio, Start, Transcript, VadStep
-from speechwire.server.engines import Answers
+from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
+from speechwire.server.engines import Input, Say
 from speechwire.server.engines.activity import STEP_MS, StepCounter
 from speechwire.server.engines.sentences import SentenceSplitter
 from speechwire.server.voices import Voice
 
-__all__ = ["LoopbackEngine"]
+__all__ = ["Answers", "LoopbackEngine", "LoopbackSession", "ToneSession"]
+
+Answers = Iterator[Audio | Transcript | VadStep]
 
 _FRAMES_PER_SECOND = 50
 _FRAMES_IN_STEP = STEP_MS * _FRAMES_PER_SECOND // 1000
@@ -60,13 +64,13 @@ class LoopbackEngine:
     Synthesis gives a tone for each word: `ToneSession` says which.
     """
 
-    @property
-    def blocking(self) -> bool:
-        """Always False."""
-        return False
+    max_recognitions: int | None = None
 
-    def check(self) -> None:
-        """Nothing to verify: this engine has no parts to install."""
+    async def start(self) -> None:
+        """Nothing to load: this engine has no parts to install."""
+
+    async def stop(self) -> None:
+        """Nothing to release."""
 
     def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LoopbackSession:
         """Begin a request that hears, and answers, at `sample_rate` Hz; languages and voice are ignored."""
@@ -77,7 +81,35 @@ class LoopbackEngine:
         return ToneSession(sample_rate, start.voice_id, start.speed)
 
 
-class LoopbackSession:
+class _Session(ABC):
+    """A session whose every answer takes microseconds, and is made when the one before has left."""
+
+    def __init__(self) -> None:
+        self.busy_s = 0.0
+
+    async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
+        """Answer each input before the next is taken."""
+        async for event in inputs:
+            await self._say(self._answer(event), say)
+            if isinstance(event, Flush):
+                await say(event)
+        await self._say(self._answer(Flush()), say)
+
+    async def _say(self, answers: Answers, say: Say) -> None:
+        while True:
+            began = perf_counter()
+            answer = next(answers, None)
+            self.busy_s += perf_counter() - began
+            if answer is None:
+                return
+            await say(answer)
+
+    @abstractmethod
+    def _answer(self, event: Input) -> Answers:
+        """Return what there is to say to an input."""
+
+
+class LoopbackSession(_Session):
     """One stream that is being heard. Segments and steps depend on the audio alone, not on how it was cut into chunks.
 
     Args:
@@ -86,6 +118,7 @@ class LoopbackSession:
     """
 
     def __init__(self, sample_rate: int, *, returns_audio: bool = True) -> None:
+        super().__init__()
         self._sample_rate = sample_rate
         self._returns_audio = returns_audio
         self._steps = StepCounter()
@@ -141,8 +174,8 @@ class LoopbackSession:
         """Close the segment that is still open; all audio has been returned already."""
         return iter([self._end_segment()] if self._in_segment else [])
 
-    def close(self) -> None:
-        """Nothing to release."""
+    def _answer(self, event: Input) -> Answers:
+        return self.feed(event.audio) if isinstance(event, Audio) else self.flush()
 
     def _end_frame(self, out: list[Audio | Transcript | VadStep]) -> None:
         opens, holds = self._frame_opens, self._frame_holds
@@ -180,7 +213,7 @@ class LoopbackSession:
         )
 
 
-class ToneSession:
+class ToneSession(_Session):
     """Text that is being spoken in tones: every word of a sentence as soon as the sentence is complete.
 
     A word of n letters and digits (at least 1, at most 50) is a tone of n * 40 ms, divided by the speed, and then
@@ -195,6 +228,7 @@ class ToneSession:
     """
 
     def __init__(self, sample_rate: int, voice_id: str | None, speed: float) -> None:
+        super().__init__()
         self._sample_rate = sample_rate
         self._voice_id = voice_id
         self._speed = speed
@@ -219,8 +253,13 @@ class ToneSession:
         """Yield the words that wait for the end of their sentence."""
         return self._sound(self._sentences.flush())
 
-    def close(self) -> None:
-        """Nothing to release."""
+    def _answer(self, event: Input) -> Answers:
+        match event:
+            case Text(text):
+                return self.speak(text)
+            case Pause(seconds):
+                return self.pause(seconds)
+        return self.flush()
 
     def _sound(self, sentences: Iterator[str]) -> Answers:
         for sentence in sentences:

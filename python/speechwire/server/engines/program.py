@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import IO, cast
+from typing import IO, Any, TypeVar, cast
 
 from speechwire.server.engines import EngineError
 
-__all__ = ["stream_program"]
+__all__ = ["in_thread", "stream_program"]
+
+T = TypeVar("T")
 
 _READ_BYTES = 65536
 _GRACE_S = 0.25
 _POLL_S = 0.005
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Return what `function` does in a thread; also who is cancelled waits until the thread is out of it."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        raise
 
 
 def stream_program(arguments: Sequence[str], text: str, *, timeout_s: float) -> Iterator[bytes]:

@@ -6,14 +6,17 @@ after each; the slow passes at the end of an utterance are off.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-from speechwire.events import Transcript
+from speechwire.events import Flush, Transcript
 from speechwire.server.engines import EngineError
+from speechwire.server.engines.program import in_thread
+from speechwire.server.engines.stages import Activity, Heard, Utterance
 
 __all__ = ["PocketSphinxRecognizer", "build_sentence"]
 
@@ -95,8 +98,49 @@ class PocketSphinxRecognizer:
         """Rate in Hz of the PCM that a recognition expects."""
         return _SAMPLE_RATE
 
-    def check(self) -> None:
+    @property
+    def max_streams(self) -> int | None:
+        """Decoders that there may be."""
+        return self._max_decoders
+
+    async def start(self) -> None:
         """Verify that PocketSphinx is installed, and load the first decoders."""
+        await asyncio.to_thread(self._load)
+
+    async def stop(self) -> None:
+        """Nothing to release but memory."""
+
+    async def recognize(
+        self, language: str, audio: AsyncIterator[bytes | Flush], report: Callable[[Heard], Awaitable[None]]
+    ) -> None:
+        """Recognise a stream in threads."""
+        recognition = self.open(language)
+        step_bytes = 2 * _SAMPLE_RATE * 80 // 1000
+        pending = bytearray()
+
+        async def hear(utterances: Iterator[list[Transcript]]) -> None:
+            known: list[list[Transcript]] = await in_thread(list, utterances)
+            for words in known:
+                await report(Utterance(tuple(words), is_final=True))
+
+        try:
+            async for item in audio:
+                if isinstance(item, Flush):
+                    await hear(recognition.flush())
+                    await report(item)
+                    continue
+                pending += item
+                while len(pending) >= step_bytes:
+                    step = bytes(pending[:step_bytes])
+                    del pending[:step_bytes]
+                    await hear(recognition.feed(step))
+                    await report(Activity(recognition.silence_s, 0.0))
+            await hear(recognition.feed(bytes(pending)))
+            await hear(recognition.flush())
+        finally:
+            recognition.close()
+
+    def _load(self) -> None:
         _import_pocketsphinx()
         with self._lock:
             while len(self._idle_decoders) + self._num_taken < self._num_decoders:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 
 from speechwire.codec import WavReader
 from speechwire.server.engines import EngineError
-from speechwire.server.engines.program import stream_program
+from speechwire.server.engines.program import in_thread, stream_program
+from speechwire.server.engines.sentences import spread_words
+from speechwire.server.engines.stages import Spoken
 from speechwire.server.voices import FEMALE, MALE, Voice
 
 __all__ = ["EspeakSynthesizer", "espeak_voice"]
@@ -47,7 +49,7 @@ class EspeakSynthesizer:
         """Rate in Hz of the PCM that `synthesize` yields."""
         return _SAMPLE_RATE
 
-    def check(self) -> None:
+    async def start(self) -> None:
         """Verify that eSpeak NG is installed."""
         if shutil.which("espeak-ng") is None:
             raise EngineError("program espeak-ng is not installed; run apt-get install espeak-ng")
@@ -57,18 +59,29 @@ class EspeakSynthesizer:
         if language not in _VOICES:
             raise EngineError(f"no voice for language {language}; expected one of {', '.join(_VOICES)}")
 
-    def synthesize(
-        self, text: str, language: str, voice: Voice | None = None, *, speed: float = 1.0
-    ) -> Iterator[bytes]:
-        """Yield `text` spoken in `language` as s16le mono PCM while the program produces it."""
+    async def stop(self) -> None:
+        """Nothing to release."""
+
+    async def synthesize(
+        self,
+        text: str,
+        language: str,
+        voice: Voice | None,
+        speed: float,
+        say: Callable[[Spoken], Awaitable[None]],
+    ) -> None:
+        """Say a sentence."""
+        pcm = await in_thread(self._synthesize, text, language, voice, speed)
+        for word in spread_words(text, 0.0, len(pcm) / 2 / _SAMPLE_RATE):
+            await say(word)
+        await say(pcm)
+
+    def _synthesize(self, text: str, language: str, voice: Voice | None, speed: float) -> bytes:
         self.check_language(language)
         reader = WavReader()
         arguments = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", espeak_voice(language, voice)]
         arguments += ["-s", str(round(_WORDS_PER_MINUTE * speed))]
-        for chunk in stream_program(arguments, text, timeout_s=self._timeout_s):
-            pcm = reader.feed(chunk)
-            if not pcm:
-                continue
-            if reader.sample_rate != _SAMPLE_RATE:
-                raise EngineError(f"expected {_SAMPLE_RATE} Hz from espeak-ng, got {reader.sample_rate} Hz")
-            yield pcm
+        pcm = b"".join(map(reader.feed, stream_program(arguments, text, timeout_s=self._timeout_s)))
+        if reader.sample_rate != _SAMPLE_RATE:
+            raise EngineError(f"expected {_SAMPLE_RATE} Hz from espeak-ng, got {reader.sample_rate} Hz")
+        return pcm

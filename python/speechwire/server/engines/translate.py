@@ -6,7 +6,7 @@ import re
 import shutil
 
 from speechwire.server.engines import EngineError
-from speechwire.server.engines.program import stream_program
+from speechwire.server.engines.program import in_thread, stream_program
 
 __all__ = ["ApertiumTranslator"]
 
@@ -33,17 +33,23 @@ class ApertiumTranslator:
         self._timeout_s = timeout_s
         self._modes: frozenset[str] = frozenset()
 
-    def check(self) -> None:
+    async def start(self) -> None:
         """Verify that Apertium and its English-Spanish data are installed; other pairs are verified when asked for."""
         self._require(_FIRST_MODE)
+
+    async def stop(self) -> None:
+        """Nothing to release."""
 
     def check_pair(self, source: str, target: str) -> None:
         """Raise EngineError if no chain leads from `source` to `target` or its data are not installed."""
         for mode in _find_chain(source, target):
             self._require(mode)
 
-    def translate(self, text: str, source: str, target: str) -> str:
+    async def translate(self, text: str, source: str, target: str) -> str:
         """Return `text` in the language `target`."""
+        return await in_thread(self._translate, text, source, target)
+
+    def _translate(self, text: str, source: str, target: str) -> str:
         for mode in _find_chain(source, target):
             pieces = stream_program(["apertium", "-u", mode], text, timeout_s=self._timeout_s)
             translated = _MARK.sub("", b"".join(pieces).decode("utf-8", "replace"))
