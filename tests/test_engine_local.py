@@ -323,6 +323,53 @@ def test_recognition_gives_words_and_steps_in_the_order_of_the_stream() -> None:
     assert session.busy_s == 1.0
 
 
+class Rethinking(FakeRecognizer):
+    """Says what the test tells it to, a step of 80 ms at a time."""
+
+    def __init__(self, by_step: dict[int, Utterance]) -> None:
+        super().__init__("rethinking", [])
+        self._by_step = by_step
+
+    async def recognize(
+        self, language: str, audio: AsyncIterator[bytes | Flush], report: Callable[[Heard], Awaitable[None]]
+    ) -> None:
+        for step in range(max(self._by_step) + 1):
+            await report(Activity(0.0, 0.0))
+            if step in self._by_step:
+                await report(self._by_step[step])
+
+
+def spans(text: str, *starts: float) -> tuple[Transcript, ...]:
+    return tuple(Transcript(word, start, start + 0.2) for word, start in zip(text.split(), starts, strict=True))
+
+
+def test_words_are_said_when_they_lie_back_far_enough_and_then_stay() -> None:
+    utterances = {
+        4: Utterance(spans("Where", 0.0), is_final=False),
+        9: Utterance(spans("Where is the", 0.0, 0.3, 0.5), is_final=False),
+        # What was said is not taken back; the last word may still change.
+        14: Utterance(spans("Wear his the train.", 0.0, 0.3, 0.5, 0.8), is_final=False),
+        19: Utterance(spans("Where is the tray?", 0.0, 0.3, 0.5, 0.9), is_final=True),
+        30: Utterance(spans("Good morning.", 1.4, 1.8), is_final=True),
+    }
+
+    def said(delay_s: float) -> list[tuple[int, str]]:
+        fakes = Fakes()
+        engine = LocalEngine(Rethinking(utterances), fakes.translator, fakes.synthesizer)
+        session = engine.listen(Start("pcm_16000", None, "en", delay_s=delay_s), 24000)
+        steps, words = 0, []
+        for answer in run(converse(session, Audio(b""))):
+            if isinstance(answer, VadStep):
+                steps += 1
+            elif isinstance(answer, Transcript):
+                words.append((steps - 1, answer.text))
+        return words
+
+    last = [(30, "Good"), (30, "morning.")]
+    assert said(0.0) == [(9, "Where"), (14, "his"), (14, "the"), (19, "tray?"), *last]
+    assert said(0.8) == [(14, "Wear"), (19, "is"), (19, "the"), (19, "tray?"), *last]
+
+
 def test_recognition_with_a_target_language_translates_and_its_steps_do_not_wait() -> None:
     fakes = Fakes()
     gate = asyncio.Event()

@@ -8,7 +8,7 @@ models take their places.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing
 from time import perf_counter
 from typing import Any, Final
@@ -29,6 +29,8 @@ _DEFAULT_LANGUAGE: Final = "en"
 _FRAMES_PER_SECOND: Final = 12.5
 # Of utterances that wait between two stages. A stage that falls behind by more stops the one before it.
 _MAX_WAITING: Final = 4
+# What a word has to lie back before it is said, if the client would take it sooner.
+_MIN_DELAY_S: Final = 0.4
 
 
 class LocalEngine:
@@ -89,7 +91,7 @@ class LocalEngine:
             self._translator.check_pair(source, target)
         translation = _Translation(self._translator, source, target)
         if start.target_format is None:
-            return LocalRecognition(self._recognizer, translation)
+            return LocalRecognition(self._recognizer, translation, start.delay_s)
         self._synthesizer.check_language(target)
         return LocalInterpreting(self._recognizer, translation, _Speech(self._synthesizer, target, voice, start.speed))
 
@@ -165,13 +167,18 @@ class LocalInterpreting:
 class LocalRecognition:
     """One stream being recognised: the words of its utterances, and a step for each 80 ms.
 
-    The steps do not wait for a translation.
+    A word is said before its utterance is over when the recogniser has heard `delay_s` more and knows a word behind it,
+    for what it thinks of the latest words still changes. With a translation the words come when their utterance is
+    over; the steps do not wait for it.
     """
 
-    def __init__(self, recognizer: Recognizer, translation: _Translation) -> None:
+    def __init__(self, recognizer: Recognizer, translation: _Translation, delay_s: float) -> None:
         self._recognizer = recognizer
         self._translation = translation
+        self._delay_s = max(delay_s, _MIN_DELAY_S)
         self._recognised_s = 0.0
+        self._heard_s = 0.0
+        self._said_s = 0.0  # of the utterance that goes on, up to here in the stream
         self._steps = StepCounter()
         self._heard: asyncio.Queue[Utterance | Flush | None] = asyncio.Queue(_MAX_WAITING)
         self._saying = asyncio.Lock()
@@ -203,20 +210,35 @@ class LocalRecognition:
             if isinstance(heard, Activity):
                 self._recognised_s += heard.busy_s
                 async with self._saying:
-                    await say(self._steps.step(heard.silence_s))
-            elif isinstance(heard, Utterance) and not heard.is_final:
-                pass
+                    step = self._steps.step(heard.silence_s)
+                    self._heard_s = step.total_duration_s
+                    await say(step)
             elif self._translation.is_needed:
-                await self._heard.put(heard)
+                if isinstance(heard, Flush) or heard.is_final:
+                    await self._heard.put(heard)
             elif isinstance(heard, Flush):
                 await say(heard)
             else:
-                for word in heard.words:
+                for word in self._new_words(heard):
                     await say(word)
 
         async with aclosing(_audio(inputs)) as audio:
             await self._recognizer.recognize(self._translation.source, audio, take)
         await self._heard.put(None)
+
+    def _new_words(self, utterance: Utterance) -> Iterator[Transcript]:
+        known = utterance.words if utterance.is_final else utterance.words[:-1]
+        for word in known:
+            assert word.stop_s is not None
+            if word.start_s + word.stop_s < 2 * self._said_s:
+                continue
+            if not utterance.is_final:
+                if word.stop_s + self._delay_s > self._heard_s:
+                    break
+                self._said_s = word.stop_s
+            yield word
+        if utterance.is_final:
+            self._said_s = 0.0
 
     async def _translate(self, say: Say) -> None:
         while (heard := await self._heard.get()) is not None:
