@@ -90,6 +90,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.engines.__init__": {"errors", "events", "server.voices"},
     "server.engines.activity": {"events"},
+    "server.engines.apertium": {"server.engines"},
     "server.engines.loopback": {
         "events", "server.engines", "server.engines.activity", "server.engines.sentences", "server.voices",
     },
