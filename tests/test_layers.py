@@ -108,7 +108,7 @@ ALLOWED: dict[str, set[str]] = {
         "codec", "server.engines", "server.engines.program", "server.engines.sentences", "server.engines.stages",
         "server.voices",
     },
-    "server.engines.translate": {"server.engines", "server.engines.program"},
+    "server.engines.translate": {"server.engines", "server.engines.apertium", "server.engines.sentences"},
     "server.engines.worker": {"server.engines"},
     "server.voices": set(),
     "cli": {
