@@ -105,10 +105,11 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.sentences": {"events"},
     "server.engines.stages": {"events", "server.engines", "server.voices"},
     "server.engines.synthesize": {
-        "codec", "server.engines", "server.engines.program", "server.engines.sentences", "server.engines.stages",
-        "server.voices",
+        "server.engines", "server.engines.sentences", "server.engines.stages", "server.engines.synthesize_worker",
+        "server.engines.worker", "server.voices",
     },
     "server.engines.translate": {"server.engines", "server.engines.apertium", "server.engines.sentences"},
+    "server.engines.synthesize_worker": {"server.engines", "server.engines.worker", "+espeakng_loader"},
     "server.engines.worker": {"server.engines"},
     "server.voices": set(),
     "cli": {

@@ -1,22 +1,23 @@
-"""Speech synthesis with the program eSpeak NG."""
+"""Speech synthesis with the library eSpeak NG, in processes of our own."""
 
 from __future__ import annotations
 
-import shutil
+import asyncio
+import json
+import os
 from collections.abc import Awaitable, Callable
 
-from speechwire.codec import WavReader
 from speechwire.server.engines import EngineError
-from speechwire.server.engines.program import in_thread, stream_program
 from speechwire.server.engines.sentences import spread_words
 from speechwire.server.engines.stages import Spoken
+from speechwire.server.engines.synthesize_worker import AUDIO, DONE, SAMPLE_RATE, SENTENCE, WORDS_PAYLOAD
+from speechwire.server.engines.worker import FAILURE, Worker
 from speechwire.server.voices import FEMALE, MALE, Voice
 
 __all__ = ["EspeakSynthesizer", "espeak_voice"]
 
-# eSpeak NG's formant voices have this rate; its header is checked against it.
-_SAMPLE_RATE = 22050
-_WORDS_PER_MINUTE = 175  # at speed 1.0, the program's own; it takes 80 to 450
+_MODULE = "speechwire.server.engines.synthesize_worker"
+_WORDS_PER_MINUTE = 175  # at speed 1.0, the library's own; it takes 80 to 450
 _VOICES = {"en": "en-us", "es": "es", "fr": "fr", "de": "de", "pt": "pt"}
 # The accents and variants that eSpeak NG has. Its variants change pitch and formants of any language, but only where it
 # is named as its file is: "en" is British, and "en-gb" would leave the variant out.
@@ -36,31 +37,45 @@ def espeak_voice(language: str, voice: Voice | None) -> str:
 
 
 class EspeakSynthesizer:
-    """Speaks English, Spanish, French, German and Portuguese, one process per sentence.
+    """Speaks English, Spanish, French, German and Portuguese, a sentence in each process, first come, first served.
 
-    `timeout_s` bounds how long a sentence may take in all.
+    Args:
+        timeout_s: How long a sentence may take, without the time that it waits for its turn or `say` takes.
+        num_workers: Processes; a sentence takes one of them for some milliseconds. Two at most unless given.
     """
 
-    def __init__(self, timeout_s: float = 10.0) -> None:
+    def __init__(self, timeout_s: float = 10.0, *, num_workers: int | None = None) -> None:
         self._timeout_s = timeout_s
+        self._num_workers = num_workers or min(2, os.cpu_count() or 1)
+        self._turns = asyncio.Semaphore(self._num_workers)
+        self._idle: list[Worker] = []
 
     @property
     def sample_rate(self) -> int:
-        """Rate in Hz of the PCM that `synthesize` yields."""
-        return _SAMPLE_RATE
-
-    async def start(self) -> None:
-        """Verify that eSpeak NG is installed."""
-        if shutil.which("espeak-ng") is None:
-            raise EngineError("program espeak-ng is not installed; run apt-get install espeak-ng")
+        """Rate in Hz of the PCM that `synthesize` says."""
+        return SAMPLE_RATE
 
     def check_language(self, language: str) -> None:
         """Raise EngineError if there is no voice for `language`."""
         if language not in _VOICES:
             raise EngineError(f"no voice for language {language}; expected one of {', '.join(_VOICES)}")
 
+    async def start(self) -> None:
+        """Start the processes, and speak a word with one of them.
+
+        Raises:
+            EngineError: eSpeak NG is not installed.
+        """
+        for _ in range(self._num_workers):
+            self._idle.append(await Worker.start(_MODULE))
+        await self.synthesize("one", "en", None, 1.0, _say_nothing)
+
     async def stop(self) -> None:
-        """Nothing to release."""
+        """Wait for the sentences that are being spoken, and end the processes."""
+        for _ in range(self._num_workers):
+            await self._turns.acquire()
+        while self._idle:
+            await self._idle.pop().stop()
 
     async def synthesize(
         self,
@@ -70,18 +85,74 @@ class EspeakSynthesizer:
         speed: float,
         say: Callable[[Spoken], Awaitable[None]],
     ) -> None:
-        """Say a sentence."""
-        pcm = await in_thread(self._synthesize, text, language, voice, speed)
-        for word in spread_words(text, 0.0, len(pcm) / 2 / _SAMPLE_RATE):
-            await say(word)
-        await say(pcm)
+        """Say a sentence while it is being spoken; silence at its start is left out.
 
-    def _synthesize(self, text: str, language: str, voice: Voice | None, speed: float) -> bytes:
+        Cancelling waits for the few milliseconds until the process has spoken the rest.
+
+        Raises:
+            EngineError: The synthesis failed or took too long.
+        """
         self.check_language(language)
-        reader = WavReader()
-        arguments = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", espeak_voice(language, voice)]
-        arguments += ["-s", str(round(_WORDS_PER_MINUTE * speed))]
-        pcm = b"".join(map(reader.feed, stream_program(arguments, text, timeout_s=self._timeout_s)))
-        if reader.sample_rate != _SAMPLE_RATE:
-            raise EngineError(f"expected {_SAMPLE_RATE} Hz from espeak-ng, got {reader.sample_rate} Hz")
-        return pcm
+        request = json.dumps({
+            "text": text,
+            "voice": espeak_voice(language, voice),
+            "words_per_minute": round(_WORDS_PER_MINUTE * speed),
+        })  # fmt: skip
+        # Bounded by the sentence: its process serves the next while this one's client is slow.
+        messages: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue()
+        await self._turns.acquire()
+        speaking = asyncio.create_task(self._speak(request.encode(), messages.put_nowait))
+        try:
+            words = text.split()
+            while (message := await messages.get())[0] != DONE:
+                kind, payload = message
+                if kind == FAILURE:
+                    raise EngineError(payload.decode())
+                if kind == AUDIO:
+                    await say(payload)
+                    continue
+                count, start, stop = WORDS_PAYLOAD.unpack(payload)
+                for word in spread_words(" ".join(words[:count]), start / SAMPLE_RATE, stop / SAMPLE_RATE):
+                    await say(word)
+                del words[:count]
+        finally:
+            try:
+                await asyncio.shield(speaking)
+            except asyncio.CancelledError:
+                await speaking
+                raise
+
+    async def _speak(self, request: bytes, put: Callable[[tuple[bytes, bytes]], None]) -> None:
+        """Have a sentence spoken by a process that is free, and put its messages; a turn has been taken for it."""
+        try:
+            worker = await self._idle_worker()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await worker.send(SENTENCE, request)
+                    while (message := await worker.receive())[0] != DONE:
+                        put(message)
+            except BaseException:
+                # What is left of the sentence in its pipe must not get into the next.
+                await worker.stop()
+                raise
+            self._idle.append(worker)
+        except TimeoutError:
+            put((FAILURE, f"espeak-ng took more than {self._timeout_s:g} s".encode()))
+        except EngineError as error:
+            put((FAILURE, str(error).encode()))
+        else:
+            put(message)
+        finally:
+            self._turns.release()
+
+    async def _idle_worker(self) -> Worker:
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.has_ended:
+                return worker
+            await worker.stop()
+        return await Worker.start(_MODULE)
+
+
+async def _say_nothing(_: Spoken) -> None:
+    pass
