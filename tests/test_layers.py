@@ -92,7 +92,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.activity": {"events"},
     "server.engines.apertium": {"server.engines"},
     "server.engines.loopback": {
-        "events", "server.engines", "server.engines.activity", "server.engines.sentences", "server.voices",
+        "events", "server.engines", "server.engines.activity", "server.engines.sentences", "server.engines.tones",
+        "server.voices",
     },
     "server.engines.local": {
         "events", "server.engines", "server.engines.activity", "server.engines.recognize", "server.engines.sentences",
@@ -104,6 +105,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.engines.sentences": {"events"},
     "server.engines.stages": {"events", "server.engines", "server.voices"},
+    "server.engines.tones": set(),
     "server.engines.synthesize": {
         "server.engines", "server.engines.sentences", "server.engines.stages", "server.engines.synthesize_worker",
         "server.engines.worker", "server.voices",
@@ -133,7 +135,7 @@ IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threadi
 SERVER_MODULES_THAT_DO_NOT_WAIT = (
     "server.account", "server.metrics", "server.request", "server.voices",
     "server.dialects.gradium", "server.dialects.gradium_post",
-    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.sentences",
+    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.sentences", "server.engines.tones",
 )  # fmt: skip
 
 

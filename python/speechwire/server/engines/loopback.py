@@ -7,11 +7,8 @@ in tones.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from array import array
 from collections.abc import AsyncIterator, Iterator
-from functools import lru_cache
 from time import perf_counter
 from zlib import crc32
 
@@ -19,6 +16,7 @@ from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadS
 from speechwire.server.engines import Input, Say
 from speechwire.server.engines.activity import STEP_MS, StepCounter
 from speechwire.server.engines.sentences import SentenceSplitter
+from speechwire.server.engines.tones import tone
 from speechwire.server.voices import Voice
 
 __all__ = ["Answers", "LoopbackEngine", "LoopbackSession", "ToneSession"]
@@ -42,11 +40,10 @@ def _quieter_than(level: int) -> bytes:
     return bytes(byte for byte in range(256) if (byte if byte < 128 else 255 - byte) < level)
 
 
-# The tones: of a length for each letter, loud enough to open a segment, and with a pause behind that ends a frame.
+# The tones: of a length for each letter, and with a pause behind that ends a frame.
 _FRAME_MS = 80
 _LETTER_MS = 40
 _MAX_LETTERS = 50
-_TONE_AMPLITUDE = 9000
 _LOWEST_HZ = 200
 _NUM_PITCHES = 64
 _PITCH_STEP_HZ = 25
@@ -273,22 +270,9 @@ class ToneSession(_Session):
                 frame_size = self._sample_rate * _FRAME_MS // 1000
                 num_frames = (start + num_samples) // frame_size + 1
                 pitch = crc32(f"{self._voice_id} {word}".encode()) % _NUM_PITCHES
-                tone = _tone(self._sample_rate, _LOWEST_HZ + pitch * _PITCH_STEP_HZ, num_samples)
-                yield self._next_audio(tone.ljust(2 * (num_frames * frame_size - start), b"\0"))
+                pcm = tone(self._sample_rate, _LOWEST_HZ + pitch * _PITCH_STEP_HZ, num_samples)
+                yield self._next_audio(pcm.ljust(2 * (num_frames * frame_size - start), b"\0"))
 
     def _next_audio(self, pcm: bytes) -> Audio:
         self._num_samples += len(pcm) // 2
         return Audio(pcm)
-
-
-def _tone(sample_rate: int, hz: int, num_samples: int) -> bytes:
-    pattern = _pattern(sample_rate, hz)
-    return (pattern * (2 * num_samples // len(pattern) + 1))[: 2 * num_samples]
-
-
-@lru_cache(maxsize=4 * _NUM_PITCHES)
-def _pattern(sample_rate: int, hz: int) -> bytes:
-    """As many samples of a pitch as hold whole periods of any."""
-    step = 2 * math.pi * hz / sample_rate
-    num_samples = sample_rate // _PITCH_STEP_HZ
-    return array("h", (round(_TONE_AMPLITUDE * math.sin(step * n)) for n in range(num_samples))).tobytes()
