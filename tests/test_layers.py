@@ -97,7 +97,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.engines.local": {
         "events", "server.engines", "server.engines.activity", "server.engines.recognize", "server.engines.sentences",
-        "server.engines.stages", "server.engines.synthesize", "server.engines.translate", "server.voices",
+        "server.engines.stages", "server.engines.synthesize", "server.engines.together", "server.engines.translate",
+        "server.voices",
     },
     "server.engines.program": {"server.engines"},
     "server.engines.recognize": {
@@ -105,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.engines.sentences": {"events"},
     "server.engines.stages": {"events", "server.engines", "server.voices"},
+    "server.engines.together": set(),
     "server.engines.tones": set(),
     "server.engines.synthesize": {
         "server.engines", "server.engines.sentences", "server.engines.stages", "server.engines.synthesize_worker",

@@ -8,10 +8,10 @@ models take their places.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript
 from speechwire.server.engines import Input, Say
@@ -20,6 +20,7 @@ from speechwire.server.engines.recognize import PocketSphinxRecognizer
 from speechwire.server.engines.sentences import SentenceSplitter, spread_words
 from speechwire.server.engines.stages import Activity, Heard, Recognizer, Spoken, Synthesizer, Translator, Utterance
 from speechwire.server.engines.synthesize import EspeakSynthesizer
+from speechwire.server.engines.together import together
 from speechwire.server.engines.translate import ApertiumTranslator
 from speechwire.server.voices import Voice
 
@@ -138,7 +139,7 @@ class LocalInterpreting:
 
     async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
         """Say for each utterance its words, each before its audio."""
-        await _together(self._recognise(inputs), self._translate(), self._speak(say))
+        await together(self._recognise(inputs), self._translate(), self._speak(say))
 
     async def _recognise(self, inputs: AsyncIterator[Input]) -> None:
         async with aclosing(_audio(inputs)) as audio:
@@ -201,7 +202,7 @@ class LocalRecognition:
     async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
         """Say words and steps in the stream's order, translations when they are ready."""
         if self._translation.is_needed:
-            await _together(self._recognise(inputs, say), self._translate(say))
+            await together(self._recognise(inputs, say), self._translate(say))
         else:
             await self._recognise(inputs, say)
 
@@ -375,16 +376,3 @@ async def _audio(inputs: AsyncIterator[Input]) -> AsyncGenerator[bytes | Flush, 
             yield event.audio
         elif isinstance(event, Flush):
             yield event
-
-
-async def _together(*stages: Coroutine[Any, Any, None]) -> None:
-    """Run until all have ended; where one fails the others end, and its error is raised."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for stage in stages:
-                tasks.create_task(stage)
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
