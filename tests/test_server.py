@@ -17,13 +17,14 @@ from websockets.exceptions import ConnectionClosed
 
 from harness import loopback_server, run
 from speechwire.codec import Resampler, alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
-from speechwire.events import Audio, Start
+from speechwire.errors import ServerError
+from speechwire.events import Audio, FailureKind, Start
 from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.protocol import ServerProtocol
 from speechwire.server import serve
 from speechwire.server.account import Usage
 from speechwire.server.dialects.gradium_rest import Meter
-from speechwire.server.engines import Input, Say
+from speechwire.server.engines import EngineError, Input, Say
 from speechwire.server.engines.loopback import LoopbackEngine, LoopbackSession
 from speechwire.server.inbox import MAX_BYTES
 from speechwire.server.limits import Places
@@ -351,6 +352,29 @@ def test_a_client_that_goes_while_the_box_of_its_request_is_full_is_noticed(num_
         assert asyncio.get_running_loop().time() < 1
 
     run(main(), held_clock=True, timeout_s=100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "says"),
+    [
+        (FailureKind.INTERNAL, 1011, "it has gone"),
+        (FailureKind.INPUT, 1008, "it has gone"),
+        (FailureKind.BUSY, 1008, "Concurrency limit exceeded"),
+    ],
+)
+def test_an_engine_says_whose_fault_its_failure_is(kind: FailureKind, code: int, says: str) -> None:
+    class FailingEngine(LoopbackEngine):
+        def listen(self, start: Start, sample_rate: int, voice: Voice | None = None) -> LoopbackSession:
+            raise EngineError("it has gone", kind)
+
+    async def main() -> ServerError:
+        async with serve(FailingEngine()) as address:
+            with pytest.raises(ServerError) as raised:
+                await translate(f"{address}/api/", bytes(960), "pcm_24000", "pcm_24000")
+            return raised.value
+
+    error = run(main())
+    assert (error.code, error.reason) == (code, says)
 
 
 class StuckSession(LoopbackSession):

@@ -341,7 +341,7 @@ def _failure(error: Exception, *, too_long: bool) -> Failure:
             return BUSY
         case AudioError():
             return Failure(str(error), FailureKind.INPUT)
-        case EngineError():
-            return Failure(str(error))
+        case EngineError(kind=kind):
+            return Failure(str(error), kind)
     logger.error("the engine failed", exc_info=error)
     return Failure("internal error")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from speechwire.errors import SpeechwireError
-from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
+from speechwire.events import Audio, FailureKind, Flush, Pause, Start, Text, Transcript, VadStep
 from speechwire.server.voices import Voice
 
 __all__ = ["Answer", "Engine", "EngineError", "EngineSession", "Input", "ListeningSession", "Part", "Say"]
@@ -22,7 +22,16 @@ Say = Callable[[Answer], Awaitable[None]]
 
 
 class EngineError(SpeechwireError):
-    """An engine cannot serve a request, or a part of it is not installed; the message says what to do."""
+    """An engine cannot serve a request, or a part of it is not installed; the message says what to do.
+
+    Args:
+        message: What happened, one line without a full stop.
+        kind: Whose fault it is.
+    """
+
+    def __init__(self, message: str, kind: FailureKind = FailureKind.INTERNAL) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Part(Protocol):
