@@ -104,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.recognize": {
         "events", "server.engines", "server.engines.program", "server.engines.stages", "+pocketsphinx",
     },
+    "server.engines.schema": set(),
     "server.engines.sentences": {"events"},
     "server.engines.stages": {"events", "server.engines", "server.voices"},
     "server.engines.together": set(),
@@ -137,7 +138,8 @@ IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threadi
 SERVER_MODULES_THAT_DO_NOT_WAIT = (
     "server.account", "server.metrics", "server.request", "server.voices",
     "server.dialects.gradium", "server.dialects.gradium_post",
-    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.sentences", "server.engines.tones",
+    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.schema",
+    "server.engines.sentences", "server.engines.tones",
 )  # fmt: skip
 
 
