@@ -44,8 +44,9 @@ format: $(VENV)/.dev  ## format Rust and Python, apply the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev  ## make the tables of docs/gradium.md anew
+docs: $(VENV)/.dev  ## make the tables of docs/gradium.md and docs/script.md anew, and the schema of scenarios
 	$(BIN)/python docs/gradium_tables.py
+	$(BIN)/python docs/script_tables.py
 
 rust-test: $(BIN)/cmake  ## the core crate's tests, with and without SIMD
 	cargo test --quiet -p speechwire-core

@@ -6,7 +6,7 @@ Everything between a line `<!-- NAME -->` and the line `<!-- end -->` is replace
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from speechwire import events
@@ -115,9 +115,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
 }
 
 
-def fill(page: str) -> str:
+def fill(page: str, sections: Mapping[str, Callable[[], str]] = SECTIONS) -> str:
     """Return the page with its tables made anew."""
-    for name, section in SECTIONS.items():
+    for name, section in sections.items():
         head, marker, rest = page.partition(f"<!-- {name} -->\n")
         _, end, tail = rest.partition("<!-- end -->")
         if not marker or not end:

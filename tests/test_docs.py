@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import gradium_tables
+import script_tables
 from harness import loopback_server
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -17,6 +18,12 @@ DOCS = Path(__file__).parent.parent / "docs"
 def test_tables_are_those_of_the_code() -> None:
     page = (DOCS / "gradium.md").read_text()
     assert gradium_tables.fill(page) == page, "run make docs"
+
+
+def test_reference_and_schema_of_scenarios_are_those_of_the_code() -> None:
+    page = script_tables.PAGE.read_text()
+    assert gradium_tables.fill(page, script_tables.SECTIONS) == page, "run make docs"
+    assert script_tables.SCHEMA.read_text() == script_tables.schema_file(), "run make docs"
 
 
 def test_links_lead_somewhere() -> None:

@@ -104,7 +104,13 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.recognize": {
         "events", "server.engines", "server.engines.program", "server.engines.stages", "+pocketsphinx",
     },
+    "server.engines.scenario": {"codec", "errors", "events", "server.engines", "server.engines.schema", "+yaml"},
     "server.engines.schema": set(),
+    "server.engines.script": {
+        "codec", "events", "formats", "server.engines", "server.engines.activity", "server.engines.loopback",
+        "server.engines.scenario", "server.engines.sentences", "server.engines.together", "server.engines.tones",
+        "server.voices",
+    },
     "server.engines.sentences": {"events"},
     "server.engines.stages": {"events", "server.engines", "server.voices"},
     "server.engines.together": set(),
@@ -119,7 +125,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.voices": set(),
     "cli": {
         "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",
-        "server.engines.local", "server.engines.loopback", "+rich",
+        "server.engines.local", "server.engines.loopback", "server.engines.script", "+rich",
     },
 }  # fmt: skip
 
@@ -138,7 +144,7 @@ IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threadi
 SERVER_MODULES_THAT_DO_NOT_WAIT = (
     "server.account", "server.metrics", "server.request", "server.voices",
     "server.dialects.gradium", "server.dialects.gradium_post",
-    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.schema",
+    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.scenario", "server.engines.schema",
     "server.engines.sentences", "server.engines.tones",
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-ENGINES: Final = ("loopback", "local")
+ENGINES: Final = ("loopback", "local", "script")
 MAX_PORT: Final = 65535
 SENTENCE_ENDS: Final = (".", "!", "?", "…")
 
@@ -40,7 +40,10 @@ class CommandError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is _serve and (arguments.engine == "script") != (arguments.script is not None):
+        parser.error("expected --engine script and --script FILE together, got one of them")
     try:
         asyncio.run(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the local server")
     serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
+    serve.add_argument("--script", type=Path, metavar="FILE", help="what `--engine script` says, in JSON or YAML")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind; default: %(default)s")
     serve.add_argument("--port", type=_port, default=8000, help="0 picks a free one; default: %(default)s")
     serve.add_argument(
@@ -296,7 +300,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     from speechwire.server import ServerLimits
 
     async with serve(
-        _engine(arguments.engine),
+        _engine(arguments.engine, arguments.script),
         host=arguments.host,
         port=arguments.port,
         api_keys=arguments.api_key,
@@ -320,7 +324,11 @@ def _import_serve() -> Callable[..., contextlib.AbstractAsyncContextManager[str]
     return serve
 
 
-def _engine(name: str) -> Engine:
+def _engine(name: str, script: Path | None = None) -> Engine:
+    if script is not None:
+        from speechwire.server.engines.script import ScriptEngine
+
+        return ScriptEngine(script)
     if name == "loopback":
         from speechwire.server.engines.loopback import LoopbackEngine
 
