@@ -134,7 +134,8 @@ def timed_server(max_recognitions: int | None) -> Iterator[tuple[str, list[dict[
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            first = json.loads(process.stdout.readline())
+            while "address" not in (first := json.loads(process.stdout.readline())):
+                pass  # the stages are warmed up
             print(f"server ready after {first['started_s']:.2f} s")
             yield f"{first['address']}/api/", told
         finally:
