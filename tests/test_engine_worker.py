@@ -14,7 +14,7 @@ from speechwire.server.engines import EngineError
 from speechwire.server.engines.worker import Worker
 
 ECHO = """
-import os, sys
+import os, signal, sys
 from speechwire.server.engines.worker import FAILURE, read_messages, write_message
 
 for kind, payload in read_messages():
@@ -22,6 +22,9 @@ for kind, payload in read_messages():
         sys.exit(3)
     if kind == b"?":
         write_message(FAILURE, b"no such thing")
+    elif kind == b"c":
+        os.close(0)
+        signal.pause()
     elif kind == b"n":
         write_message(kind, str(os.nice(0)).encode())
     else:
@@ -84,6 +87,20 @@ def test_what_went_wrong_is_told() -> None:
         with pytest.raises(EngineError, match="ended with status 3"):
             for _ in range(100):
                 await worker.send(b"e", bytes(100_000))
+        await worker.stop()
+
+    run(main())
+
+
+def test_who_sends_and_who_receives_learn_both_that_a_worker_is_lost() -> None:
+    async def main() -> None:
+        worker = await Worker.start("echo_worker")
+        receiving = asyncio.create_task(worker.receive())
+        with pytest.raises(EngineError, match=r"^process echo_worker ended with status -9$"):
+            while True:
+                await worker.send(b"c")
+        with pytest.raises(EngineError, match=r"^process echo_worker ended with status -9$"):
+            await receiving
         await worker.stop()
 
     run(main())

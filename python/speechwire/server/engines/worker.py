@@ -31,6 +31,7 @@ class Worker:
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self._name = name
         self._process = process
+        self._reading = asyncio.Lock()
         self._head: bytes | None = None  # of a message whose rest has not come yet
 
     @classmethod
@@ -81,11 +82,12 @@ class Worker:
         """
         assert self._process.stdout is not None
         try:
-            if self._head is None:
-                self._head = await self._process.stdout.readexactly(_HEAD.size)
-            kind, length = _HEAD.unpack(self._head)
-            payload = await self._process.stdout.readexactly(length)
-            self._head = None
+            async with self._reading:
+                if self._head is None:
+                    self._head = await self._process.stdout.readexactly(_HEAD.size)
+                kind, length = _HEAD.unpack(self._head)
+                payload = await self._process.stdout.readexactly(length)
+                self._head = None
         except asyncio.IncompleteReadError as error:
             raise await self._lost() from error
         if kind == FAILURE:
@@ -98,13 +100,18 @@ class Worker:
             # Not with the process's own method, which would take its exit status away from asyncio.
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        # Reads what is still in the pipe, without which its end would not be seen.
-        ending = asyncio.ensure_future(self._process.communicate())
+        ending = asyncio.ensure_future(self._end())
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
             await ending
             raise
+
+    async def _end(self) -> None:
+        # Reads what is still in the pipe, without which its end would not be seen; who waits for a message sees it
+        # first.
+        async with self._reading:
+            await self._process.communicate()
 
     async def _lost(self) -> EngineError:
         await self.stop()
