@@ -1,5 +1,5 @@
 # `make help` lists the targets. Everything is installed into .venv and target; only the speech programs of the
-# offline engine, and opus-tools and the browser for the tests, are system packages.
+# offline engine, and opus-tools, flite and the browser for the tests, are system packages.
 
 PYTHON ?= python3
 VENV := .venv
@@ -82,8 +82,9 @@ system:  ## install the offline engine's programs from Debian, if they are missi
 	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt \
 	  || $(call apt_install,$(APT_PACKAGES))
 
-test-programs:  ## install what only the tests use from Debian, if it is missing: opus-tools and a browser (100 MB)
+test-programs:  ## install what only the tests use from Debian, if it is missing: opus-tools, flite and a browser (100 MB)
 	@command -v opusdec >/dev/null || $(call apt_install,opus-tools)
+	@command -v flite >/dev/null || $(call apt_install,flite)
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null \
 	  || command -v google-chrome >/dev/null || $(call apt_install,chromium-headless-shell) \
 	  || $(call apt_install,chromium)
