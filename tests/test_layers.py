@@ -101,8 +101,9 @@ ALLOWED: dict[str, set[str]] = {
         "server.voices",
     },
     "server.engines.program": {"server.engines"},
-    "server.engines.recognize": {
-        "events", "server.engines", "server.engines.program", "server.engines.stages", "+pocketsphinx",
+    "server.engines.recognize": {"events", "server.engines", "server.engines.stages", "server.engines.worker"},
+    "server.engines.recognize_worker": {
+        "events", "server.engines.recognize", "server.engines.stages", "server.engines.worker", "+pocketsphinx",
     },
     "server.engines.scenario": {"codec", "errors", "events", "server.engines", "server.engines.schema", "+yaml"},
     "server.engines.schema": set(),
