@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
-APT_PACKAGES := espeak-ng apertium apertium-eng-spa apertium-fr-es apertium-es-pt
+APT_PACKAGES := apertium apertium-eng-spa apertium-fr-es apertium-es-pt
 # Without what these two declare: 400 MB that the tests do not load, and a command line that builds from source.
 PIPECAT := 'pipecat-ai==1.14.0' 'num2words==0.5.14'
 FUZZ_SECONDS ?= 60
@@ -22,7 +22,7 @@ comma := ,
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-codec system test-programs clean
+.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-local bench-codec system test-programs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -74,17 +74,21 @@ bench: $(VENV)/.dev  ## CPU per session beside the official SDK, 200 sessions at
 	$(BIN)/python benches/audioop_speed.py
 	$(BIN)/python benches/threads.py
 
+bench-local: $(VENV)/.dev system test-programs  ## the local engine: wrong words, lag alone, and 8 sessions at once
+	$(BIN)/python benches/recognition.py
+	$(BIN)/python benches/interpreting.py
+
 bench-codec: $(VENV)/.bench  ## the codec beside other libraries; writes docs/benchmarks.md and its picture
 	$(BIN)/python benches/codec.py --output docs/benchmarks.md
 
 system:  ## install the offline engine's programs from Debian, if they are missing
-	@command -v espeak-ng >/dev/null && command -v apertium >/dev/null \
+	@command -v apertium >/dev/null \
 	  && apertium -l | grep -q eng-spa && apertium -l | grep -q es-fr && apertium -l | grep -q es-pt \
 	  || $(call apt_install,$(APT_PACKAGES))
 
-test-programs:  ## install what only the tests use from Debian, if it is missing: opus-tools, flite and a browser (100 MB)
+test-programs:  ## install what only the tests use from Debian, if missing: opus-tools, voices and a browser (100 MB)
 	@command -v opusdec >/dev/null || $(call apt_install,opus-tools)
-	@command -v flite >/dev/null || $(call apt_install,flite)
+	@command -v flite >/dev/null && command -v espeak-ng >/dev/null || $(call apt_install,flite espeak-ng)
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null \
 	  || command -v google-chrome >/dev/null || $(call apt_install,chromium-headless-shell) \
 	  || $(call apt_install,chromium)

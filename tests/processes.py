@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -19,12 +20,23 @@ class Processes:
         self._children_before = self._find_children()
 
     def find(self) -> list[str]:
-        found = []
+        """Return their command lines."""
+        return [*self._find().values()]
+
+    def kill(self, name: str) -> int:
+        """Kill those whose command line has this name in it; returns how many."""
+        killed = [pid for pid, command in self._find().items() if name in command]
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        return len(killed)
+
+    def _find(self) -> dict[int, str]:
+        found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 is_marked = f"\0{self._mark}\0".encode() in b"\0" + (path / "environ").read_bytes()
                 if is_marked and int(path.name) != os.getpid():
-                    found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                    found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
         return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import wave
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +18,10 @@ import pytest
 from harness import run
 from processes import Processes
 from speechwire.codec import Resampler
+from speechwire.errors import SessionError
 from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
+from speechwire.gradium import GradiumClient
+from speechwire.server import serve
 from speechwire.server.engines import Answer, Engine, EngineError, EngineSession, Input, ListeningSession
 from speechwire.server.engines.local import LocalEngine
 from speechwire.server.engines.stages import Activity, Heard, Spoken, Utterance
@@ -532,3 +538,47 @@ def test_cancel_in_mid_sentence_leaves_nothing_and_the_next_is_served(speech: by
 
     run(main())
     processes.assert_none_left()
+
+
+async def interpret_over_wire(address: str, pcm: bytes) -> str:
+    client = GradiumClient(base_url=f"{address}/api/", api_key="k")
+    setup = {"input_format": "pcm_16000", "output_format": "pcm", "json_config": {"target_language": "es"}}
+    result = await client.s2s(setup, pcm)
+    return " ".join(text.text for text in result.text_with_timestamps)
+
+
+def test_no_process_outlives_a_server_that_is_killed(speech: bytes, processes: Processes) -> None:
+    command = [sys.executable, "-m", "speechwire.cli", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+
+        async def main() -> None:
+            assert "comprar" in await interpret_over_wire(address, speech)
+            task = asyncio.create_task(interpret_over_wire(address, speech * 20))
+            await asyncio.sleep(0.5)
+            assert len(processes.find()) > 10
+            server.kill()
+            with pytest.raises(SessionError):
+                await task
+
+        run(main())
+    processes.assert_none_left()
+
+
+@pytest.mark.parametrize("victim", ["recognize_worker", "lt-proc", "synthesize_worker"])
+def test_a_process_that_is_killed_costs_one_request(victim: str, speech: bytes, processes: Processes) -> None:
+    async def main() -> None:
+        async with serve(LocalEngine()) as address:
+            assert "comprar" in await interpret_over_wire(address, speech)
+            task = asyncio.create_task(interpret_over_wire(address, speech * 5))
+            await asyncio.sleep(0.3)
+            killed = processes.kill(victim)
+            assert killed
+            # An idle process may have been the victim; then nobody has to know.
+            with suppress(SessionError):
+                await task
+            assert "comprar" in await interpret_over_wire(address, speech)
+        processes.assert_none_left()
+
+    run(main(), timeout_s=60)

@@ -100,8 +100,9 @@ ALLOWED: dict[str, set[str]] = {
         "server.engines.stages", "server.engines.synthesize", "server.engines.together", "server.engines.translate",
         "server.voices",
     },
-    "server.engines.program": {"server.engines"},
-    "server.engines.recognize": {"events", "server.engines", "server.engines.stages", "server.engines.worker"},
+    "server.engines.recognize": {
+        "events", "server.engines", "server.engines.stages", "server.engines.together", "server.engines.worker",
+    },
     "server.engines.recognize_worker": {
         "events", "server.engines.recognize", "server.engines.stages", "server.engines.worker", "+pocketsphinx",
     },

@@ -14,6 +14,7 @@ from typing import Final
 from speechwire.events import Flush, Transcript
 from speechwire.server.engines import EngineError
 from speechwire.server.engines.stages import Activity, Heard, Utterance
+from speechwire.server.engines.together import together
 from speechwire.server.engines.worker import Worker
 
 __all__ = ["PocketSphinxRecognizer"]
@@ -171,12 +172,7 @@ async def _recognize(
 ) -> None:
     steps_ahead = asyncio.Semaphore(_MAX_STEPS_AHEAD)
     flushes: deque[Flush] = deque()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_send(worker, audio, steps_ahead, flushes))
-            tasks.create_task(_report(worker, report, steps_ahead, flushes))
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
+    await together(_send(worker, audio, steps_ahead, flushes), _report(worker, report, steps_ahead, flushes))
 
 
 async def _send(

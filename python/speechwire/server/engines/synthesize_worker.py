@@ -11,7 +11,6 @@ import ctypes
 import json
 import os
 import re
-import signal
 import struct
 import sys
 from bisect import bisect_right
@@ -234,8 +233,6 @@ def _abort(unraisable: Any) -> None:
 
 
 def _serve() -> None:
-    # Where the server is gone there is nobody to tell.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.unraisablehook = _abort
     loaded: tuple[ctypes.CDLL, bytes | None] | EngineError
     try:

@@ -121,6 +121,8 @@ class Worker:
 def read_messages() -> Iterator[tuple[bytes, bytes]]:
     """In a worker: yield the messages that come in until there are no more. Its own priority is lowered first."""
     os.nice(_NICENESS)
+    # Where the server is gone there is nobody to tell.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     source = sys.stdin.buffer
     while len(head := source.read(_HEAD.size)) == _HEAD.size:
         kind, length = _HEAD.unpack(head)
@@ -131,6 +133,6 @@ def read_messages() -> Iterator[tuple[bytes, bytes]]:
 
 
 def write_message(kind: bytes, payload: bytes = b"") -> None:
-    """In a worker: send a message. If that fails the server is gone, and the error ends the worker too."""
+    """In a worker: send a message. If that fails the server is gone, and so is the worker then."""
     sys.stdout.buffer.write(_HEAD.pack(kind, len(payload)) + payload)
     sys.stdout.buffer.flush()
