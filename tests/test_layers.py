@@ -103,6 +103,9 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.recognize": {
         "events", "server.engines", "server.engines.stages", "server.engines.together", "server.engines.worker",
     },
+    "server.engines.models.__init__": set(),
+    "server.engines.models.threads": {"server.engines"},
+    "server.engines.models.utterances": set(),
     "server.engines.recognize_worker": {
         "events", "server.engines.recognize", "server.engines.stages", "server.engines.worker", "+pocketsphinx",
     },
@@ -146,8 +149,8 @@ IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threadi
 SERVER_MODULES_THAT_DO_NOT_WAIT = (
     "server.account", "server.metrics", "server.request", "server.voices",
     "server.dialects.gradium", "server.dialects.gradium_post",
-    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.scenario", "server.engines.schema",
-    "server.engines.sentences", "server.engines.tones",
+    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.models.utterances",
+    "server.engines.scenario", "server.engines.schema", "server.engines.sentences", "server.engines.tones",
 )  # fmt: skip
 
 

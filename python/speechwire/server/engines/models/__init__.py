@@ -1,0 +1,1 @@
+"""Larger models for the local engine, each behind an extra of its own; nothing here is downloaded while it serves."""
