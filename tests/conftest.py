@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 
 import pytest
@@ -14,3 +15,16 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
     value = f"{os.getpid()}-{time.monotonic_ns()}"
     monkeypatch.setenv(MARK, value)
     return Processes(f"{MARK}={value}")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a network: whoever looks for it fails."""
+
+    def fail(*args: object) -> None:
+        raise AssertionError(f"nobody is to be asked: {args}")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, fail)
+    for name in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, fail)

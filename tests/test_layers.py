@@ -106,6 +106,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.models.__init__": set(),
     "server.engines.models.threads": {"server.engines"},
     "server.engines.models.utterances": set(),
+    "server.engines.models.whisper": {
+        "events", "server.engines", "server.engines.models.threads", "server.engines.models.utterances",
+        "server.engines.stages", "+numpy",
+    },
     "server.engines.recognize_worker": {
         "events", "server.engines.recognize", "server.engines.stages", "server.engines.worker", "+pocketsphinx",
     },
