@@ -104,6 +104,9 @@ ALLOWED: dict[str, set[str]] = {
         "events", "server.engines", "server.engines.stages", "server.engines.together", "server.engines.worker",
     },
     "server.engines.models.__init__": set(),
+    "server.engines.models.ctranslate": {
+        "server.engines", "server.engines.models.threads", "server.engines.sentences",
+    },
     "server.engines.models.threads": {"server.engines"},
     "server.engines.models.utterances": set(),
     "server.engines.models.whisper": {
