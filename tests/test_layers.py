@@ -107,6 +107,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.models.ctranslate": {
         "server.engines", "server.engines.models.threads", "server.engines.sentences",
     },
+    "server.engines.models.piper": {
+        "codec", "server.engines", "server.engines.models.threads", "server.engines.sentences",
+        "server.engines.stages", "server.voices", "+numpy",
+    },
     "server.engines.models.threads": {"server.engines"},
     "server.engines.models.utterances": set(),
     "server.engines.models.whisper": {
