@@ -176,10 +176,19 @@ def test_failures_are_one_line_and_leave_no_file(tmp_path: Path, arguments: list
         ["serve", "--max-session", "0"],
         ["serve", "--max-session", "soon"],
         ["serve", "--max-requests", "0"],
+        ["serve", "--stt", "whisper"],
+        ["serve", "--mt", "opus-mt"],
+        ["serve", "--tts", "espeak:en"],
+        ["serve", "--engine", "loopback", "--stt", "pocketsphinx"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert speechwire(*arguments).returncode == 2
+
+
+def test_a_wrong_name_of_a_model_lists_the_names() -> None:
+    said = speechwire("serve", "--mt", "moses").stderr
+    assert "argument --mt: expected apertium, argos[:FOLDER] or opus-mt:FOLDER, got 'moses'" in said
 
 
 def test_missing_program_is_named(tmp_path: Path) -> None:

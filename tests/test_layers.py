@@ -107,6 +107,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.models.ctranslate": {
         "server.engines", "server.engines.models.threads", "server.engines.sentences",
     },
+    "server.engines.models.names": {
+        "server.engines.models.ctranslate", "server.engines.models.piper", "server.engines.models.whisper",
+        "server.engines.recognize", "server.engines.stages", "server.engines.synthesize", "server.engines.translate",
+    },
     "server.engines.models.piper": {
         "codec", "server.engines", "server.engines.models.threads", "server.engines.sentences",
         "server.engines.stages", "server.voices", "+numpy",
@@ -141,7 +145,8 @@ ALLOWED: dict[str, set[str]] = {
     "server.voices": set(),
     "cli": {
         "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",
-        "server.engines.local", "server.engines.loopback", "server.engines.script", "+rich",
+        "server.engines.local", "server.engines.loopback", "server.engines.models.names", "server.engines.script",
+        "server.engines.stages", "+rich",
     },
 }  # fmt: skip
 

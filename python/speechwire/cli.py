@@ -16,18 +16,29 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from speechwire.codec import WavReader, WavWriter, build_info
 from speechwire.errors import SpeechwireError
 from speechwire.gradium import GradiumClient, wire
 from speechwire.gradium.client import KEY_VARIABLE
+from speechwire.server.engines.models.names import (
+    RECOGNIZERS,
+    SYNTHESIZERS,
+    TRANSLATORS,
+    recognizer_named,
+    synthesizer_named,
+    translator_named,
+)
 
 if TYPE_CHECKING:
     from speechwire.gradium.stream import S2SStream, TTSStream
     from speechwire.server.engines import Engine
+    from speechwire.server.engines.stages import Recognizer, Synthesizer, Translator
 
 __all__ = ["main"]
+
+T = TypeVar("T")
 
 ENGINES: Final = ("loopback", "local", "script")
 MAX_PORT: Final = 65535
@@ -44,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.command is _serve and (arguments.engine == "script") != (arguments.script is not None):
         parser.error("expected --engine script and --script FILE together, got one of them")
+    if arguments.command is _serve and arguments.engine != "local" and (arguments.stt or arguments.mt or arguments.tts):
+        parser.error(f"expected --engine local with --stt, --mt and --tts, got {arguments.engine}")
     try:
         asyncio.run(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -100,6 +113,18 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the local server")
     serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
     serve.add_argument("--script", type=Path, metavar="FILE", help="what `--engine script` says, in JSON or YAML")
+    for flag, what, type_, names in (
+        ("--stt", "recognises speech", _stage(recognizer_named), RECOGNIZERS),
+        ("--mt", "translates", _stage(translator_named), TRANSLATORS),
+        ("--tts", "speaks", _stage(synthesizer_named), SYNTHESIZERS),
+    ):
+        listed = ", ".join(map(str, names))
+        serve.add_argument(
+            flag,
+            type=type_,
+            metavar="NAME[:PATH]",
+            help=f"what {what} in the engine local: {listed}; default: the first",
+        )
     serve.add_argument("--host", default="127.0.0.1", help="address to bind; default: %(default)s")
     serve.add_argument("--port", type=_port, default=8000, help="0 picks a free one; default: %(default)s")
     serve.add_argument(
@@ -122,6 +147,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command=_serve)
     return parser
+
+
+def _stage(named: Callable[[str], T]) -> Callable[[str], T]:
+    def parse(text: str) -> T:
+        try:
+            return named(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
 
 
 def _port(text: str) -> int:
@@ -300,7 +335,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     from speechwire.server import ServerLimits
 
     async with serve(
-        _engine(arguments.engine, arguments.script),
+        _engine(arguments.engine, arguments.script, arguments.stt, arguments.mt, arguments.tts),
         host=arguments.host,
         port=arguments.port,
         api_keys=arguments.api_key,
@@ -324,7 +359,13 @@ def _import_serve() -> Callable[..., contextlib.AbstractAsyncContextManager[str]
     return serve
 
 
-def _engine(name: str, script: Path | None = None) -> Engine:
+def _engine(
+    name: str,
+    script: Path | None = None,
+    recognizer: Recognizer | None = None,
+    translator: Translator | None = None,
+    synthesizer: Synthesizer | None = None,
+) -> Engine:
     if script is not None:
         from speechwire.server.engines.script import ScriptEngine
 
@@ -335,7 +376,7 @@ def _engine(name: str, script: Path | None = None) -> Engine:
         return LoopbackEngine()
     from speechwire.server.engines.local import LocalEngine
 
-    return LocalEngine()
+    return LocalEngine(recognizer, translator, synthesizer)
 
 
 def _wav_duration_s(wav: bytes) -> float:
