@@ -19,6 +19,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol as WebSocketServer
 
 from speechwire.server import serve
+from speechwire.server.engines import Answer, EngineSession, Input
 from speechwire.server.engines.loopback import LoopbackEngine
 
 T = TypeVar("T")
@@ -253,3 +254,18 @@ async def misbehaving_server(behaviour: Behaviour) -> AsyncIterator[str]:
         if tasks:
             await asyncio.wait(list(tasks))
         await server.wait_closed()
+
+
+async def converse(session: EngineSession, *events: Input) -> list[Answer]:
+    """Run an engine's session on these inputs; returns all that it says."""
+    answers: list[Answer] = []
+
+    async def inputs() -> AsyncIterator[Input]:
+        for event in events:
+            yield event
+
+    async def say(answer: Answer) -> None:
+        answers.append(answer)
+
+    await session.run(inputs(), say)
+    return answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -30,6 +31,15 @@ def test_links_lead_somewhere() -> None:
     for page in DOCS.glob("*.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (DOCS / link).exists(), f"{page.name}: {link}"
+
+
+def test_a_stage_of_ones_own_translates() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "local.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, cwd=DOCS.parent
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "I WANT TO BUY A TICKET FOR TOMORROW." in done.stdout
 
 
 PYTHON = re.findall(r"```python\n(.*?)```", (DOCS / "gradium.md").read_text(), re.DOTALL)

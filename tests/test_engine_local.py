@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import run
+from harness import converse, run
 from processes import Processes
 from speechwire.codec import Resampler
 from speechwire.errors import SessionError
 from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
 from speechwire.gradium import GradiumClient
 from speechwire.server import serve
-from speechwire.server.engines import Answer, Engine, EngineError, EngineSession, Input, ListeningSession
+from speechwire.server.engines import Answer, Engine, EngineError, Input, ListeningSession
 from speechwire.server.engines.local import LocalEngine
 from speechwire.server.engines.stages import Activity, Heard, Spoken, Utterance
 from speechwire.server.voices import Voice
@@ -137,20 +137,6 @@ class Fakes:
         self.translator = FakeTranslator("translator", self.log, errors.get("translator"))
         self.synthesizer = FakeSynthesizer("synthesizer", self.log, errors.get("synthesizer"))
         self.engine = LocalEngine(self.recognizer, self.translator, self.synthesizer)
-
-
-async def converse(session: EngineSession, *events: Input) -> list[Answer]:
-    answers: list[Answer] = []
-
-    async def inputs() -> AsyncIterator[Input]:
-        for event in events:
-            yield event
-
-    async def say(answer: Answer) -> None:
-        answers.append(answer)
-
-    await session.run(inputs(), say)
-    return answers
 
 
 def interpret(fakes: Fakes, *pieces: bytes, how: Start | None = None, voice: Voice | None = None) -> list[Answer]:

@@ -3,16 +3,16 @@ from __future__ import annotations
 import math
 import time
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import run
+from harness import converse, run
 from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
-from speechwire.server.engines import Answer, Engine, EngineSession, Input, ListeningSession
+from speechwire.server.engines import Engine, ListeningSession
 from speechwire.server.engines.loopback import LoopbackEngine
 
 START = Start("pcm_24000", "pcm_24000", "en", "es")
@@ -32,20 +32,6 @@ def loop(chunks: Sequence[bytes], sample_rate: int = SAMPLE_RATE) -> tuple[bytes
     items += session.flush()
     audio = b"".join(item.audio for item in items if isinstance(item, Audio))
     return audio, [item for item in items if isinstance(item, Transcript)]
-
-
-async def converse(session: EngineSession, *events: Input) -> list[Answer]:
-    answers: list[Answer] = []
-
-    async def inputs() -> AsyncIterator[Input]:
-        for event in events:
-            yield event
-
-    async def say(answer: Answer) -> None:
-        answers.append(answer)
-
-    await session.run(inputs(), say)
-    return answers
 
 
 def test_loopback_is_an_engine_that_needs_nothing() -> None:

@@ -9,6 +9,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from speechwire.events import Flush, Transcript
@@ -23,8 +24,8 @@ SAMPLE_RATE: Final = 16000
 FRAME_BYTES: Final = 640  # 20 ms, in which the process works
 STEP_BYTES: Final = 2560  # 80 ms, for each of which it reports an activity
 
-# Messages both ways: from the process they say that what they asked for has been done. The first END says that the
-# model is loaded.
+# Messages both ways: from the process they say that what they asked for has been done.
+BEGIN: Final = b"b"
 FLUSH: Final = b"f"
 END: Final = b"e"
 # To the process.
@@ -115,30 +116,38 @@ class PocketSphinxRecognizer:
         if self._num_streams == self._max_streams:
             raise EngineError(f"expected at most {self._max_streams} streams at once, got one more")
         self._num_streams += 1
-        process = self._take()
         try:
-            await _recognize(await asyncio.shield(process), audio, report)
-            if self._is_open:
-                self._pool.append(process)
+            async with self._process() as worker:
+                await _recognize(worker, audio, report)
         finally:
+            self._num_streams -= 1
+            self._fill_pool()
+
+    @asynccontextmanager
+    async def _process(self) -> AsyncIterator[Worker]:
+        """Have a process for a stream; it waits for the next one if the block ends well."""
+        is_from_pool = True
+        while is_from_pool:
+            is_from_pool = bool(self._pool)
+            process = self._pool.pop() if self._pool else asyncio.create_task(_load())
             try:
+                try:
+                    worker = await asyncio.shield(process)
+                    await worker.send(BEGIN)
+                    await worker.receive()
+                except EngineError:
+                    if is_from_pool:
+                        continue  # it has died while nobody looked, which costs nobody anything
+                    raise
+                self._fill_pool()
+                yield worker
+                if self._is_open:
+                    self._pool.append(process)
+                return
+            finally:
                 if process not in self._pool:
                     # What it was doing is not known; a new one costs less than finding out.
                     await _discard(process)
-            finally:
-                self._num_streams -= 1
-                self._fill_pool()
-
-    def _take(self) -> asyncio.Task[Worker]:
-        process = None
-        while process is None and self._pool:
-            process = self._pool.pop()
-            if _is_lost(process):
-                process = None
-        if process is None:
-            process = asyncio.create_task(_load())
-        self._fill_pool()
-        return process
 
     def _fill_pool(self) -> None:
         if self._is_open and not self._pool and self._num_streams < self._max_streams:
@@ -148,15 +157,12 @@ class PocketSphinxRecognizer:
 async def _load() -> Worker:
     worker = await Worker.start(f"{__name__}_worker")
     try:
+        await worker.send(BEGIN)
         await worker.receive()
     except BaseException:
         await worker.stop()
         raise
     return worker
-
-
-def _is_lost(process: asyncio.Task[Worker]) -> bool:
-    return process.done() and (process.exception() is not None or process.result().has_ended)
 
 
 async def _discard(process: asyncio.Task[Worker]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pocketsphinx
 
 from speechwire.events import Transcript
-from speechwire.server.engines.recognize import END, FRAME_BYTES, SAMPLE_RATE, SPEECH, STEP_BYTES, pack_heard
+from speechwire.server.engines.recognize import BEGIN, FRAME_BYTES, SAMPLE_RATE, SPEECH, STEP_BYTES, pack_heard
 from speechwire.server.engines.stages import Activity, Utterance
 from speechwire.server.engines.worker import read_messages, write_message
 
@@ -272,13 +272,13 @@ class _CepstralMean:
 def main() -> None:
     """Serve one stream after the other until the input ends."""
     listener = Listener()
-    write_message(END)
     for kind, payload in read_messages():
-        for heard in listener.feed(payload) if kind == SPEECH else listener.flush():
-            write_message(*pack_heard(heard))
+        if kind == BEGIN:
+            listener.begin()
+        else:
+            for heard in listener.feed(payload) if kind == SPEECH else listener.flush():
+                write_message(*pack_heard(heard))
         if kind != SPEECH:
-            if kind == END:
-                listener.begin()
             write_message(kind)
 
 

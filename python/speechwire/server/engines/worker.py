@@ -96,7 +96,7 @@ class Worker:
 
     async def stop(self) -> None:
         """End the process at once; returns when it is gone, also if the caller is cancelled meanwhile."""
-        if not self.has_ended:
+        if self._process.returncode is None:
             # Not with the process's own method, which would take its exit status away from asyncio.
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
