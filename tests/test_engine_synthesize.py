@@ -66,6 +66,26 @@ def fork_and_crash():
 
 os.fork = fork_and_crash
 """
+DYING = """
+import os, signal
+wait = os.waitpid
+
+def wait_for_nothing(*arguments):
+    wait(*arguments)
+    os.write(1, b"a\\x02\\x00\\x00\\x00..")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+fork = os.fork
+
+def fork_and_say_nothing():
+    child = fork()
+    if child == 0:
+        os._exit(0)
+    return child
+
+os.fork = fork_and_say_nothing
+os.waitpid = wait_for_nothing
+"""
 
 
 def has_system_library() -> bool:
@@ -454,20 +474,32 @@ def test_a_process_that_is_killed_costs_its_sentence_and_no_other(processes: Pro
             expected = await speak(synthesizer, SENTENCES["en"])
             pid = pid_of(synthesizer)
             os.kill(pid, signal.SIGSTOP)
-            lost = asyncio.create_task(speak(synthesizer, SENTENCES["en"]))
+            begun = asyncio.create_task(speak(synthesizer, SENTENCES["en"]))
             following = asyncio.create_task(speak(synthesizer, SENTENCES["en"]))
             for _ in range(10):
                 await asyncio.sleep(0)
             os.killpg(pid, signal.SIGKILL)
-            with pytest.raises(EngineError, match=r"^process synthesize_worker ended with status -9$"):
-                await lost
+            # It had said nothing yet, so another can begin anew.
+            assert await begun == expected
             assert await following == expected
             assert pid_of(synthesizer) != pid
             # One that dies while it waits is not even noticed.
-            pid = pid_of(synthesizer)
-            os.killpg(pid, signal.SIGKILL)
-            await synthesizer._idle[0]._process.wait()
+            os.killpg(pid_of(synthesizer), signal.SIGKILL)
             assert await speak(synthesizer, SENTENCES["en"]) == expected
+
+    run(main())
+    processes.assert_none_left()
+
+
+def test_a_process_that_dies_in_mid_sentence_is_told(in_workers: Prepare, processes: Processes) -> None:
+    in_workers(DYING)
+
+    async def main() -> None:
+        synthesizer = EspeakSynthesizer()
+        for _ in range(2):
+            with pytest.raises(EngineError, match=r"^process synthesize_worker ended with status -9$"):
+                await speak(synthesizer, "One. Two. Three.")
+        await synthesizer.stop()
 
     run(main())
     processes.assert_none_left()

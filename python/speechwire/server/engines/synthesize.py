@@ -125,16 +125,16 @@ class EspeakSynthesizer:
     async def _speak(self, request: bytes, put: Callable[[tuple[bytes, bytes]], None]) -> None:
         """Have a sentence spoken by a process that is free, and put its messages; a turn has been taken for it."""
         try:
-            worker = await self._idle_worker()
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await worker.send(SENTENCE, request)
-                    while (message := await worker.receive())[0] != DONE:
+            async with asyncio.timeout(self._timeout_s):
+                worker, message = await self._begin(request)
+                try:
+                    while message[0] != DONE:
                         put(message)
-            except BaseException:
-                # What is left of the sentence in its pipe must not get into the next.
-                await worker.stop()
-                raise
+                        message = await worker.receive()
+                except BaseException:
+                    # What is left of the sentence in its pipe must not get into the next.
+                    await worker.stop()
+                    raise
             self._idle.append(worker)
         except TimeoutError:
             put((FAILURE, f"espeak-ng took more than {self._timeout_s:g} s".encode()))
@@ -145,13 +145,20 @@ class EspeakSynthesizer:
         finally:
             self._turns.release()
 
-    async def _idle_worker(self) -> Worker:
-        while self._idle:
-            worker = self._idle.pop()
-            if not worker.has_ended:
-                return worker
-            await worker.stop()
-        return await Worker.start(_MODULE)
+    async def _begin(self, request: bytes) -> tuple[Worker, tuple[bytes, bytes]]:
+        """Return a process that has begun the sentence, and its first message."""
+        while True:
+            is_old = bool(self._idle)
+            worker = self._idle.pop() if is_old else await Worker.start(_MODULE)
+            try:
+                await worker.send(SENTENCE, request)
+                return worker, await worker.receive()
+            except BaseException as error:
+                # One that had died while nobody looked costs nobody anything.
+                is_over = not (is_old and worker.has_ended and isinstance(error, EngineError))
+                await worker.stop()
+                if is_over:
+                    raise
 
 
 async def _say_nothing(_: Spoken) -> None:
