@@ -428,6 +428,26 @@ def test_synthesis_speaks_each_sentence_when_it_is_complete() -> None:
     assert session.busy_s >= 0.0
 
 
+def test_what_a_session_has_cost_never_falls_while_its_client_is_slow() -> None:
+    fakes = Fakes()
+    session = fakes.engine.speak(Start(None, "pcm_24000"), 24000)
+    costs = []
+
+    async def inputs() -> AsyncIterator[Input]:
+        yield Text("ab cd ef.")
+
+    async def say(_: Answer) -> None:
+        costs.append(session.busy_s)
+        await asyncio.sleep(1)
+        costs.append(session.busy_s)
+
+    run(session.run(inputs(), say), held_clock=True)
+    costs.append(session.busy_s)
+    assert len(costs) > 6
+    assert costs == sorted(costs)
+    assert costs[0] >= 0.0
+
+
 # --- with the real stages
 
 

@@ -334,10 +334,11 @@ class _Speech:
             return
         origin_s = self._num_samples / self.sample_rate
         said_nothing = True
+        began = perf_counter()
 
         async def take(spoken: Spoken) -> None:
-            nonlocal said_nothing
-            began = perf_counter()
+            nonlocal said_nothing, began
+            self.busy_s += perf_counter() - began
             if isinstance(spoken, bytes):
                 said_nothing = said_nothing and not spoken
                 await self._say_audio(spoken, say)
@@ -347,9 +348,8 @@ class _Speech:
                         spoken.text, round(origin_s + spoken.start_s, 6), round(origin_s + (spoken.stop_s or 0.0), 6)
                     )
                 )
-            self.busy_s -= perf_counter() - began
+            began = perf_counter()
 
-        began = perf_counter()
         await self._synthesizer.synthesize(text, self._language, self._voice, self._speed, take)
         self.busy_s += perf_counter() - began
         if said_nothing:
