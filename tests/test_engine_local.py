@@ -166,6 +166,37 @@ def test_a_stage_that_cannot_start_says_why_when_all_have_tried() -> None:
     assert len(fakes.log) == 3
 
 
+class LingeringTranslator(FakeTranslator):
+    def __init__(self, log: list[str]) -> None:
+        super().__init__("translator", log)
+        self.may_stop = asyncio.Event()
+
+    async def stop(self) -> None:
+        await self.may_stop.wait()
+        await super().stop()
+
+
+def test_stop_goes_to_its_end_however_often_it_is_cancelled() -> None:
+    fakes = Fakes()
+
+    async def main() -> None:
+        translator = LingeringTranslator(fakes.log)
+        engine = LocalEngine(fakes.recognizer, translator, fakes.synthesizer)
+        await engine.start()
+        stopping = asyncio.create_task(engine.stop())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            stopping.cancel()
+        await asyncio.sleep(0.1)
+        assert not stopping.done()
+        translator.may_stop.set()
+        await asyncio.wait([stopping])
+        assert stopping.cancelled()
+
+    run(main(), held_clock=True)
+    assert fakes.log[-1] == "translator stopped"
+
+
 def test_session_has_the_rates_of_its_stages() -> None:
     session: ListeningSession = Fakes().engine.listen(start(), 48000)
     assert (session.input_sample_rate, session.output_sample_rate) == (16000, 1000)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import perf_counter
 from typing import Final
 
@@ -74,8 +74,15 @@ class LocalEngine:
                 raise result
 
     async def stop(self) -> None:
-        """Release all three stages."""
-        await asyncio.gather(*(stage.stop() for stage in self._stages))
+        """Release all three stages; returns when that is done, however often the caller is cancelled meanwhile."""
+        stopping = asyncio.gather(*(stage.stop() for stage in self._stages))
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            while not stopping.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([stopping])
+            raise
 
     def listen(
         self, start: Start, sample_rate: int, voice: Voice | None = None
