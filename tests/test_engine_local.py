@@ -530,6 +530,36 @@ def test_cut_of_the_input_does_not_change_the_answer(speech: bytes) -> None:
     assert translate(speech, "es", 998) == translate(speech, "es", 1_000_000)
 
 
+def test_an_engine_serves_one_server_after_the_other(speech: bytes, processes: Processes) -> None:
+    async def main() -> list[str]:
+        engine, heard = LocalEngine(), []
+        for _ in range(2):
+            async with serve(engine) as address:
+                heard.append(await interpret_over_wire(address, speech))
+        await engine.stop()  # once more than it was started
+        return heard
+
+    first, second = run(main(), timeout_s=60)
+    assert first == second != ""
+    processes.assert_none_left()
+
+
+def test_two_servers_that_share_an_engine_hang_neither_when_one_stops(processes: Processes) -> None:
+    async def main() -> None:
+        engine = LocalEngine()
+        async with serve(engine) as address:
+            async with serve(engine):
+                pass
+            client = GradiumClient(base_url=f"{address}/api/", api_key="k")
+            stream = await client.tts_stream({"output_format": "pcm", "json_config": {"language": "en"}}, "One.")
+            with pytest.raises(SessionError, match="espeak-ng was stopped"):
+                async for _ in stream.iter_events():
+                    pass
+
+    run(main(), timeout_s=60)
+    processes.assert_none_left()
+
+
 @pytest.mark.parametrize(("target", "word"), [("fr", "acheter"), ("pt", "comprar")])
 def test_other_languages_go_through_spanish(speech: bytes, target: str, word: str) -> None:
     text, pcm = translate(speech, target)

@@ -90,6 +90,10 @@ class Mode:
             raise EngineError(f"expected a translation from apertium {self._name}, got none for {len(text)} characters")
         return translated
 
+    def open(self) -> None:
+        """Take texts again after `stop`."""
+        self._is_stopped = False
+
     async def stop(self) -> None:
         """End the programs at once; a text that is being translated fails, and so does any later one."""
         self._is_stopped = True

@@ -49,6 +49,7 @@ class EspeakSynthesizer:
         self._num_workers = num_workers or min(2, os.cpu_count() or 1)
         self._turns = asyncio.Semaphore(self._num_workers)
         self._idle: list[Worker] = []
+        self._is_stopped = False
 
     @property
     def sample_rate(self) -> int:
@@ -66,12 +67,18 @@ class EspeakSynthesizer:
         Raises:
             EngineError: eSpeak NG is not installed.
         """
+        if self._is_stopped:
+            self._is_stopped = False
+            self._turns = asyncio.Semaphore(self._num_workers)  # whoever stopped it has kept the old ones
         for _ in range(self._num_workers):
             self._idle.append(await Worker.start(_MODULE))
         await self.synthesize("one", "en", None, 1.0, _say_nothing)
 
     async def stop(self) -> None:
-        """Wait for the sentences that are being spoken, and end the processes."""
+        """Wait for the sentences that are being spoken, and end the processes; any later sentence fails."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         for _ in range(self._num_workers):
             await self._turns.acquire()
         while self._idle:
@@ -90,9 +97,11 @@ class EspeakSynthesizer:
         Cancelling waits for the few milliseconds until the process has spoken the rest.
 
         Raises:
-            EngineError: The synthesis failed or took too long.
+            EngineError: The synthesis failed or took too long, or was stopped.
         """
         self.check_language(language)
+        if self._is_stopped:
+            raise EngineError("espeak-ng was stopped")
         request = json.dumps({
             "text": text,
             "voice": espeak_voice(language, voice),

@@ -49,6 +49,8 @@ class ApertiumTranslator:
         Raises:
             EngineError: Apertium or that pair is not installed, or does not work.
         """
+        for mode in self._modes.values():
+            mode.open()
         await self._modes[_FIRST_PAIR].translate("Hello.")
 
     async def stop(self) -> None:
