@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,6 +116,20 @@ def test_speak_offline(tmp_path: Path) -> None:
 def test_serve_stops_cleanly(number: signal.Signals) -> None:
     with serving("--engine", "loopback") as (_, process):
         process.send_signal(number)
+        output, errors = process.communicate(timeout=20)
+        assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_serve_stops_while_it_loads_its_engine() -> None:
+    command = [*COMMAND, "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        # It starts processes when it can be stopped.
+        while not Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text():
+            time.sleep(0.005)
+        process.terminate()
+        process.terminate()
         output, errors = process.communicate(timeout=20)
         assert (process.returncode, output, errors) == (0, "", "")
 

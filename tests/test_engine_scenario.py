@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,39 @@ def test_published_schema_is_a_schema_and_takes_what_is_shown(tmp_path: Path) ->
     SCHEMA.validate(yaml.safe_load(TALK))
     for example in re.findall(r"```yaml\n(.*?)```", script_tables.PAGE.read_text(), re.DOTALL):
         SCHEMA.validate(yaml.safe_load(example))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("deep.json", "[" * 100_000, "expected a scenario, got one too deep to read"),
+        ("deep.yaml", "- " * 5000 + "a", "expected a scenario, got one too deep to read"),
+        ("long.json", '{"sessions": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ("date.yaml", "sessions: 2001-99-99", "month must be in 1..12"),
+        ("nul.json", '{"sessions": [{"product": "tts", "turns": [{"audio": {"file": "\\u0000"}}]}]}', "null byte"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_file(tmp_path: Path, name: str, text: str, error: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=error) as raised:
+        load_scripts(path)
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_what_might_never_end_is_not_read(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.json"
+    os.mkfifo(fifo)
+    device = tmp_path / "device.json"
+    device.symlink_to("/dev/zero")
+    for path in (fifo, device, tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            load_scripts(path)
+    scenario = tmp_path / "talk.json"
+    scenario.write_text('{"sessions": [{"product": "tts", "turns": [{"audio": {"file": "fifo.json"}}]}]}')
+    with pytest.raises(ValueError, match=r"audio\.file: expected a WAV file, got .*fifo.json': not a regular file$"):
+        load_scripts(scenario)
+    with scenario.open("r+b") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(OSError, match="expected at most 67108864 bytes, got 1073741824"):
+        load_scripts(scenario)

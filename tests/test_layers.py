@@ -62,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.account": set(),
     "server.app": {
         "server.account", "server.dialects.gradium", "server.dialects.gradium_post", "server.dialects.gradium_rest",
-        "server.engines", "server.limits", "server.metrics", "server.post", "server.rest",
+        "server.engines", "server.engines.together", "server.limits", "server.metrics", "server.post", "server.rest",
         "server.session", "server.websocket", "+starlette", "+uvicorn",
     },
     "server.inbox": {"events"},
@@ -90,7 +90,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "server.engines.__init__": {"errors", "events", "server.voices"},
     "server.engines.activity": {"events"},
-    "server.engines.apertium": {"server.engines"},
+    "server.engines.apertium": {"server.engines", "server.engines.together"},
     "server.engines.loopback": {
         "events", "server.engines", "server.engines.activity", "server.engines.sentences", "server.engines.tones",
         "server.voices",
@@ -115,7 +115,7 @@ ALLOWED: dict[str, set[str]] = {
         "codec", "server.engines", "server.engines.models.threads", "server.engines.sentences",
         "server.engines.stages", "server.voices", "+numpy",
     },
-    "server.engines.models.threads": {"server.engines"},
+    "server.engines.models.threads": {"server.engines", "server.engines.together"},
     "server.engines.models.utterances": set(),
     "server.engines.models.whisper": {
         "events", "server.engines", "server.engines.models.threads", "server.engines.models.utterances",
@@ -137,11 +137,11 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.tones": set(),
     "server.engines.synthesize": {
         "server.engines", "server.engines.sentences", "server.engines.stages", "server.engines.synthesize_worker",
-        "server.engines.worker", "server.voices",
+        "server.engines.together", "server.engines.worker", "server.voices",
     },
     "server.engines.translate": {"server.engines", "server.engines.apertium", "server.engines.sentences"},
     "server.engines.synthesize_worker": {"server.engines", "server.engines.worker", "+espeakng_loader"},
-    "server.engines.worker": {"server.engines"},
+    "server.engines.worker": {"server.engines", "server.engines.together"},
     "server.voices": set(),
     "cli": {
         "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",

@@ -327,10 +327,21 @@ def _progress(duration_s: float) -> Iterator[Callable[[float], None]]:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    stop = asyncio.Event()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        if not task.cancelling():
+            task.cancel()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop)
+    with contextlib.suppress(asyncio.CancelledError):
+        await _serve_until_cancelled(arguments)
+
+
+async def _serve_until_cancelled(arguments: argparse.Namespace) -> None:
     serve = _import_serve()
     from speechwire.server import ServerLimits
 
@@ -348,7 +359,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     ) as address:
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()
-        await stop.wait()
+        await asyncio.Event().wait()
 
 
 def _import_serve() -> Callable[..., contextlib.AbstractAsyncContextManager[str]]:

@@ -22,6 +22,7 @@ from speechwire.server.account import Account
 from speechwire.server.dialects import gradium, gradium_rest
 from speechwire.server.dialects.gradium_post import Post
 from speechwire.server.engines import Engine
+from speechwire.server.engines.together import finish
 from speechwire.server.limits import DEFAULT_LIMITS, Places, ServerLimits
 from speechwire.server.metrics import CONTENT_TYPE, Metrics
 from speechwire.server.session import Connection, DialectProtocol, Meter, Session, Shared
@@ -116,7 +117,7 @@ def create_app(
             is_ready = False
             if sessions:
                 # Cancelled by now, but perhaps waiting for a thread of the engine.
-                await asyncio.wait(sessions, timeout=ENGINE_S)
+                await finish(asyncio.wait(sessions, timeout=ENGINE_S))
         finally:
             await engine.stop()
 
@@ -207,7 +208,7 @@ async def serve(
                 yield f"http://{f'[{host}]' if ':' in host else host}:{bound_port}"
             finally:
                 server.should_exit = True
-                await asyncio.wait([task])
+                await finish(asyncio.wait([task]))
                 server.abort_connections()
             task.result()
 

@@ -19,7 +19,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _USED: Final = (
     ("audio_heard_seconds_total", "Audio that engines were given."),
     ("audio_spoken_seconds_total", "Audio that engines gave."),
-    ("busy_seconds_total", "Computing of the engines' sessions."),
+    ("busy_seconds_total", "Work of the engines' sessions, with the wait for their turns."),
 )
 
 
@@ -33,7 +33,7 @@ class Outcome(Enum):
 
 
 class Metrics:
-    """Requests that run, with how much of the time their audio lasts they cost to compute, and totals of all."""
+    """Requests that run, with how much of the time that their audio lasts they took, and totals of all."""
 
     def __init__(self) -> None:
         self._running: dict[str, tuple[str, Request]] = {}
@@ -78,8 +78,8 @@ class Metrics:
     def text(self) -> str:
         """Return everything in Prometheus's text format.
 
-        The real-time factor is seconds of computing for a second of audio, heard or spoken, whichever is more: above
-        1.0 a session falls behind on a core of its own.
+        The real-time factor is seconds of work for a second of audio, heard or spoken, whichever is more: above 1.0 a
+        session falls behind.
         """
         kinds = Counter(kind for kind, _ in self._running.values())
         used = {kind: [*seconds] for kind, seconds in self._used.items()}

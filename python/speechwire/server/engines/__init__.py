@@ -57,7 +57,7 @@ class EngineSession(Protocol):
 
     @property
     def busy_s(self) -> float:
-        """Seconds of computing that it has cost so far."""
+        """Seconds of work that it has cost so far; where sessions share what works, with the wait for a turn."""
 
     async def run(self, inputs: AsyncIterator[Input], say: Say) -> None:
         """Answer until `inputs` ends and all that is owed has been said. Called once.

@@ -21,6 +21,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from speechwire.server.engines import EngineError
+from speechwire.server.engines.together import finish
 
 __all__ = ["Mode"]
 
@@ -195,13 +196,13 @@ class Mode:
                 source = next_source
 
     async def _broken_off(self, text: str) -> EngineError:
-        processes = self._processes
+        processes = [(name, process, process.returncode is not None) for name, process in self._processes]
         await self._end()
-        # What was killed, or wrote to a program that had ended, is not the cause.
+        # What wrote to a program that had ended, or was killed here, is not the cause.
         causes = [
             f"; {name} ended with status {process.returncode}"
-            for name, process in processes
-            if process.returncode not in (0, -signal.SIGKILL, -signal.SIGPIPE)
+            for name, process, had_ended in processes
+            if process.returncode not in (0, -signal.SIGPIPE) and (had_ended or process.returncode != -signal.SIGKILL)
         ]
         return EngineError(f"apertium {self._name} broke off in a text of {len(text)} characters{''.join(causes)}")
 
@@ -213,12 +214,7 @@ class Mode:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         # Reads what is still in the pipe, without which the end would not be seen.
-        ending = asyncio.gather(*(process.communicate() for _, process in processes))
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            await ending
-            raise
+        await finish(asyncio.gather(*(process.communicate() for _, process in processes)))
 
 
 def _read_commands(path: Path) -> list[list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from time import perf_counter
 from typing import Final
 
@@ -20,7 +20,7 @@ from speechwire.server.engines.recognize import PocketSphinxRecognizer
 from speechwire.server.engines.sentences import SentenceSplitter, spread_words
 from speechwire.server.engines.stages import Activity, Heard, Recognizer, Spoken, Synthesizer, Translator, Utterance
 from speechwire.server.engines.synthesize import EspeakSynthesizer
-from speechwire.server.engines.together import together
+from speechwire.server.engines.together import finish, together
 from speechwire.server.engines.translate import ApertiumTranslator
 from speechwire.server.voices import Voice
 
@@ -75,14 +75,7 @@ class LocalEngine:
 
     async def stop(self) -> None:
         """Release all three stages; returns when that is done, however often the caller is cancelled meanwhile."""
-        stopping = asyncio.gather(*(stage.stop() for stage in self._stages))
-        try:
-            await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            while not stopping.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([stopping])
-            raise
+        await finish(asyncio.gather(*(stage.stop() for stage in self._stages)))
 
     def listen(
         self, start: Start, sample_rate: int, voice: Voice | None = None

@@ -15,7 +15,7 @@ from typing import Final
 from speechwire.events import Flush, Transcript
 from speechwire.server.engines import EngineError
 from speechwire.server.engines.stages import Activity, Heard, Utterance
-from speechwire.server.engines.together import together
+from speechwire.server.engines.together import finish, together
 from speechwire.server.engines.worker import Worker
 
 __all__ = ["PocketSphinxRecognizer"]
@@ -168,7 +168,7 @@ async def _load() -> Worker:
 async def _discard(process: asyncio.Task[Worker]) -> None:
     process.cancel()
     if not process.done():
-        await asyncio.wait([process])
+        await finish(asyncio.wait([process]))
     if not process.cancelled() and process.exception() is None:
         await process.result().stop()
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ DEFAULT_TONE_HZ: Final = 440
 MAX_DURATION_S: Final = 60
 MAX_DELAY_MS: Final = 600_000
 MAX_POSITION_S: Final = 86_400  # of a stream; a day
+_MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 # The rates in use divide one of these, and so does what their filters need: what suits both suits every client.
 _HARDEST_RATES: Final = (44100, 48000)
 _MAX_TONE_HZ: Final = 3500  # is heard at every rate of output
@@ -186,8 +188,14 @@ def load_scripts(path: Path) -> tuple[Script, ...]:
         EngineError: YAML cannot be read here; the message has the line that installs it.
         OSError: The file cannot be read.
     """
-    document = _read(path)
-    SCENARIO.check(document, str(path))
+    try:
+        document = _read(path)
+        SCENARIO.check(document, str(path))
+    except RecursionError as error:
+        raise ValueError(f"{path}: expected a scenario, got one too deep to read") from error
+    except ValueError as error:
+        # Those of single values, such as a date that there is none or a number of 5000 digits, name no file.
+        raise error if str(error).startswith(str(path)) else ValueError(f"{path}: {error}") from error
     return tuple(
         _script(session, f"{path}: sessions[{number}]", path.parent)
         for number, session in enumerate(document["sessions"])
@@ -196,7 +204,7 @@ def load_scripts(path: Path) -> tuple[Script, ...]:
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_text("utf-8")
+        text = _read_file(path).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected UTF-8, got {error}") from error
     if path.suffix == ".json":
@@ -216,6 +224,16 @@ def _read(path: Path) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def _read_file(path: Path) -> bytes:
+    """Return what a file holds; a pipe or a device might never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    size = path.stat().st_size
+    if size > _MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"expected at most {_MAX_FILE_BYTES} bytes, got {size}", str(path))
+    return path.read_bytes()
 
 
 def _nodes(root: Any) -> Iterable[Any]:
@@ -289,7 +307,7 @@ def _audio(turn: dict[str, Any], product: str, place: str, folder: Path) -> Tone
 
 def _recording(path: Path, place: str) -> Recording:
     try:
-        wav = path.read_bytes()
+        wav = _read_file(path)
         reader = WavReader()
         reader.feed(wav)
         reader.close()
@@ -298,7 +316,7 @@ def _recording(path: Path, place: str) -> Recording:
             Resampler(reader.sample_rate, output_rate)
         mono = Transcoder("wav", f"pcm_{reader.sample_rate}")
         return Recording(b"".join([*mono.feed(wav), *mono.flush()]), reader.sample_rate)
-    except (AudioError, OSError) as error:
+    except (AudioError, OSError, ValueError) as error:  # the last is of a name with a NUL in it
         what = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{place}: expected a WAV file, got {str(path)!r}: {what}") from error
 

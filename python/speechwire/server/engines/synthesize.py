@@ -11,6 +11,7 @@ from speechwire.server.engines import EngineError
 from speechwire.server.engines.sentences import spread_words
 from speechwire.server.engines.stages import Spoken
 from speechwire.server.engines.synthesize_worker import AUDIO, DONE, SAMPLE_RATE, SENTENCE, WORDS_PAYLOAD
+from speechwire.server.engines.together import finish
 from speechwire.server.engines.worker import FAILURE, Worker
 from speechwire.server.voices import FEMALE, MALE, Voice
 
@@ -125,11 +126,7 @@ class EspeakSynthesizer:
                     await say(word)
                 del words[:count]
         finally:
-            try:
-                await asyncio.shield(speaking)
-            except asyncio.CancelledError:
-                await speaking
-                raise
+            await finish(speaking)
 
     async def _speak(self, request: bytes, put: Callable[[tuple[bytes, bytes]], None]) -> None:
         """Have a sentence spoken by a process that is free, and put its messages; a turn has been taken for it."""

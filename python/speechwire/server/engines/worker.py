@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from speechwire.server.engines import EngineError
+from speechwire.server.engines.together import finish
 
 __all__ = ["FAILURE", "Worker", "read_messages", "write_message"]
 
@@ -100,12 +101,7 @@ class Worker:
             # Not with the process's own method, which would take its exit status away from asyncio.
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        ending = asyncio.ensure_future(self._end())
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            await ending
-            raise
+        await finish(self._end())
 
     async def _end(self) -> None:
         # Reads what is still in the pipe, without which its end would not be seen; who waits for a message sees it

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar
 
 from speechwire.server.engines import EngineError
+from speechwire.server.engines.together import finish
 
 __all__ = ["ModelThread", "import_library"]
 
@@ -44,9 +44,7 @@ class ModelThread:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             if not work.cancel():
-                while not waiting.done():
-                    with suppress(asyncio.CancelledError):
-                        await asyncio.wait([waiting])
+                await finish(asyncio.wait([waiting]))
             raise
         except EngineError:
             raise
