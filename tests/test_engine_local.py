@@ -18,12 +18,13 @@ import pytest
 from harness import converse, run
 from processes import Processes
 from speechwire.codec import Resampler
-from speechwire.errors import SessionError
+from speechwire.errors import ServerError, SessionError
 from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
 from speechwire.gradium import GradiumClient
 from speechwire.server import serve
 from speechwire.server.engines import Answer, Engine, EngineError, Input, ListeningSession
 from speechwire.server.engines.local import LocalEngine
+from speechwire.server.engines.recognize import PocketSphinxRecognizer
 from speechwire.server.engines.stages import Activity, Heard, Spoken, Utterance
 from speechwire.server.voices import Voice
 
@@ -647,5 +648,40 @@ def test_a_process_that_is_killed_costs_one_request(victim: str, speech: bytes, 
                 await task
             assert "comprar" in await interpret_over_wire(address, speech)
         processes.assert_none_left()
+
+    run(main(), timeout_s=60)
+
+
+def test_more_than_can_be_recognised_at_once_wait_or_are_refused(speech: bytes) -> None:
+    recognizer = PocketSphinxRecognizer(max_streams=2)
+
+    async def main() -> None:
+        async with serve(LocalEngine(recognizer)) as address:
+            client = GradiumClient(base_url=f"{address}/api/", api_key="k")
+            texts: list[str] = []
+
+            async def talk(enough: asyncio.Event) -> None:
+                async with client.stt_realtime(input_format="pcm_16000", wait_for_ready_on_start=True) as stt:
+                    await stt.send_audio(speech[:32000])
+                    running.release()
+                    await enough.wait()
+                    await stt.send_audio(speech[32000:])
+                    await stt.send_eos()
+                    texts.append(" ".join([message["text"] async for message in stt if message["type"] == "text"]))
+
+            running = asyncio.Semaphore(0)
+            enough = asyncio.Event()
+            talks = [asyncio.create_task(talk(enough)) for _ in range(2)]
+            for _ in range(2):
+                await running.acquire()
+            with pytest.raises(ServerError, match=r"Concurrency limit exceeded \(code 1008"):
+                await interpret_over_wire(address, speech)
+            # Who speaks for nobody to hear is not held up.
+            assert (await client.tts({"output_format": "pcm"}, "Hello.")).raw_data
+            waiting = asyncio.create_task(client.stt({"input_format": "pcm_16000", "retry_for_s": 60.0}, speech))
+            enough.set()
+            assert "ticket" in (await waiting).text
+            await asyncio.gather(*talks)
+            assert all("ticket" in text for text in texts)
 
     run(main(), timeout_s=60)
