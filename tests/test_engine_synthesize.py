@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -105,7 +104,7 @@ def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
 
     def prepare(code: str) -> None:
         (tmp_path / "sitecustomize.py").write_text(code)
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+        monkeypatch.syspath_prepend(tmp_path)
 
     return prepare
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ for kind, payload in read_messages():
 @pytest.fixture(autouse=True)
 def echo_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "echo_worker.py").write_text(ECHO)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 def test_messages_of_any_length_go_both_ways_and_wait_for_room() -> None:
@@ -53,6 +52,24 @@ def test_messages_of_any_length_go_both_ways_and_wait_for_room() -> None:
         await sending
         await worker.stop()
         assert worker.has_ended
+
+    run(main())
+
+
+def test_a_worker_has_the_modules_of_this_process_and_not_those_of_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "elsewhere"
+    directory.mkdir()
+    (directory / "struct.py").write_text("raise ImportError('from the working directory')")
+    monkeypatch.chdir(directory)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    async def main() -> None:
+        worker = await Worker.start("echo_worker")
+        await worker.send(b"e", b"a")
+        assert await worker.receive() == (b"e", b"aa")
+        await worker.stop()
 
     run(main())
 

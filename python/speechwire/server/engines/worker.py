@@ -37,7 +37,7 @@ class Worker:
 
     @classmethod
     async def start(cls, module: str, *arguments: str) -> Worker:
-        """Start a process that runs a module, as `python -m` does.
+        """Start a process that runs a module as a program, found where this process would find it.
 
         Raises:
             EngineError: It cannot be started.
@@ -45,6 +45,8 @@ class Worker:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                # Without it the working directory would come first, whatever modules are in there.
+                "-P",
                 "-m",
                 module,
                 *arguments,
@@ -52,6 +54,7 @@ class Worker:
                 stdout=asyncio.subprocess.PIPE,
                 # An interrupt at the terminal is for the server, which then stops its workers.
                 start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             )
         except OSError as error:
             raise EngineError(f"process of {module} cannot be started: {error.strerror or error}") from error
