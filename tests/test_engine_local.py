@@ -394,6 +394,18 @@ def test_words_are_said_when_they_lie_back_far_enough_and_then_stay() -> None:
     assert said(0.8) == [(14, "Wear"), (19, "is"), (19, "the"), (19, "tray?"), *last]
 
 
+def test_a_word_behind_one_that_has_moved_does_not_begin_before_its_end() -> None:
+    utterances = {
+        9: Utterance((Transcript("Let", 0.0, 0.3), Transcript("us", 0.3, 0.4)), is_final=False),
+        14: Utterance((Transcript("Lettuce.", 0.0, 0.7),), is_final=True),
+    }
+    fakes = Fakes()
+    engine = LocalEngine(Rethinking(utterances), fakes.translator, fakes.synthesizer)
+    session = engine.listen(Start("pcm_16000", None, "en"), 24000)
+    words = [answer for answer in run(converse(session, Audio(b""))) if isinstance(answer, Transcript)]
+    assert words == [Transcript("Let", 0.0, 0.3), Transcript("Lettuce.", 0.3, 0.7)]
+
+
 def test_recognition_with_a_target_language_translates_and_its_steps_do_not_wait() -> None:
     fakes = Fakes()
     gate = asyncio.Event()
@@ -613,6 +625,18 @@ async def interpret_over_wire(address: str, pcm: bytes) -> str:
     setup = {"input_format": "pcm_16000", "output_format": "pcm", "json_config": {"target_language": "es"}}
     result = await client.s2s(setup, pcm)
     return " ".join(text.text for text in result.text_with_timestamps)
+
+
+def test_an_engine_serves_again_after_it_was_stopped(speech: bytes, processes: Processes) -> None:
+    engine = LocalEngine()
+
+    async def main() -> None:
+        async with serve(engine) as address:
+            assert "comprar" in await interpret_over_wire(address, speech)
+        processes.assert_none_left()
+
+    for _ in range(2):
+        run(main())
 
 
 def test_no_process_outlives_a_server_that_is_killed(speech: bytes, processes: Processes) -> None:

@@ -233,11 +233,13 @@ class LocalRecognition:
             assert word.stop_s is not None
             if word.start_s + word.stop_s < 2 * self._said_s:
                 continue
+            # What was said before it may have moved since, and keeps its time.
+            start_s = max(word.start_s, self._said_s)
             if not utterance.is_final:
                 if word.stop_s + self._delay_s > self._heard_s:
                     break
                 self._said_s = word.stop_s
-            yield word
+            yield Transcript(word.text, start_s, word.stop_s)
         if utterance.is_final:
             self._said_s = 0.0
 
