@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
@@ -193,8 +193,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the opening handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Those of other event loops, such as uvloop's, do all that one does and are none.
+        self._transport = cast("asyncio.Transport", transport)
         self._websocket.send_request(self._request)
         self._flush()
 
