@@ -58,6 +58,9 @@ class Worker:
             )
         except OSError as error:
             raise EngineError(f"process of {module} cannot be started: {error.strerror or error}") from error
+        # From here and not in the process, so that it does not load its models in the way of the sessions either.
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
         return cls(module.rpartition(".")[2], process)
 
     @property
@@ -118,8 +121,7 @@ class Worker:
 
 
 def read_messages() -> Iterator[tuple[bytes, bytes]]:
-    """In a worker: yield the messages that come in until there are no more. Its own priority is lowered first."""
-    os.nice(_NICENESS)
+    """In a worker: yield the messages that come in until there are no more."""
     # Where the server is gone there is nobody to tell.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     source = sys.stdin.buffer
