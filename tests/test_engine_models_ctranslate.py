@@ -168,11 +168,21 @@ def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
         run(translate(argos(tmp_path)))
 
 
-def test_a_damaged_model_is_an_error_of_the_engine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["model.bin", "source.spm", "target.spm"])
+def test_a_damaged_file_is_named(tmp_path: Path, file: str) -> None:
     model = make_opus_model(tmp_path / "opus-mt-en-es", SPANISH)
-    (model / "model.bin").write_bytes(b"nothing")
-    with pytest.raises(EngineError, match=r"^opus-mt failed: "):
+    (model / file).write_bytes(b"nothing")
+    named = model if file == "model.bin" else model / file
+    with pytest.raises(EngineError, match=rf"^{re.escape(str(named))} cannot be loaded: "):
         run(translate(opus(tmp_path)))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"from_code": "en"}, {"from_code": "en", "to_code": 5}])
+def test_a_package_that_names_no_languages_is_an_error(tmp_path: Path, metadata: dict[str, object]) -> None:
+    file = make_argos_package(tmp_path / "en_es", "en", "es", SPANISH) / "metadata.json"
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(EngineError, match=rf"^expected from_code and to_code in {re.escape(str(file))}, got "):
+        run(translate(argos(tmp_path)))
 
 
 def test_a_prefix_is_given_and_not_said(tmp_path: Path) -> None:

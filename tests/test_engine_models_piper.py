@@ -218,10 +218,10 @@ def test_settings_that_make_no_sense_are_named(tmp_path: Path, text: str) -> Non
         run(synthesise([file]))
 
 
-def test_a_damaged_voice_is_an_error_of_the_engine(tmp_path: Path) -> None:
+def test_a_damaged_voice_is_named(tmp_path: Path) -> None:
     file = make_piper_voice(tmp_path / "en.onnx", "en-us", SAMPLE_RATE, samples_per_phoneme=HOP)
     file.write_bytes(b"nothing")
-    with pytest.raises(EngineError, match=r"^piper failed: "):
+    with pytest.raises(EngineError, match=rf"^{re.escape(str(file))} cannot be loaded: "):
         run(synthesise([file]))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from speechwire.server.engines import EngineError
-from speechwire.server.engines.models.threads import ModelThread, import_library
+from speechwire.server.engines.models.threads import ModelThread, import_library, reading
 from speechwire.server.engines.sentences import SentenceSplitter
 
 __all__ = ["CTranslateTranslator", "argos_folder", "find_argos_packages", "find_opus_models"]
@@ -108,15 +108,18 @@ class _Model:
 
     def __init__(self, ctranslate2: Any, sentencepiece: Any, files: PairFiles) -> None:
         self._files = files
-        self._translator = ctranslate2.Translator(
-            str(files.model), compute_type="auto", inter_threads=1, intra_threads=len(os.sched_getaffinity(0))
-        )
-        self._source = sentencepiece.SentencePieceProcessor(model_file=str(files.source_pieces))
-        self._target = (
-            self._source
-            if files.target_pieces == files.source_pieces
-            else sentencepiece.SentencePieceProcessor(model_file=str(files.target_pieces))
-        )
+        with reading(files.model):
+            self._translator = ctranslate2.Translator(
+                str(files.model), compute_type="auto", inter_threads=1, intra_threads=len(os.sched_getaffinity(0))
+            )
+        with reading(files.source_pieces):
+            self._source = sentencepiece.SentencePieceProcessor(model_file=str(files.source_pieces))
+        with reading(files.target_pieces):
+            self._target = (
+                self._source
+                if files.target_pieces == files.source_pieces
+                else sentencepiece.SentencePieceProcessor(model_file=str(files.target_pieces))
+            )
 
     def translate(self, text: str) -> str:
         # The models have learned from single sentences, and drop what follows the first.
@@ -154,14 +157,16 @@ def find_argos_packages(folder: Path) -> dict[Pair, PairFiles]:
     pairs: dict[Pair, PairFiles] = {}
     for package in _folders(folder, "metadata.json"):
         metadata = _read_object(package / "metadata.json")
-        pair = (str(metadata.get("from_code")), str(metadata.get("to_code")))
+        pair = (metadata.get("from_code"), metadata.get("to_code"))
+        if not all(isinstance(code, str) and code for code in pair):
+            raise EngineError(f"expected from_code and to_code in {package / 'metadata.json'}, got {pair}")
         pieces = package / "sentencepiece.model"
         if (package / "bpe.model").is_file():
             continue  # of another tokenizer, which does not come with the extra
         for file in (package / "model" / "model.bin", pieces):
             if not file.is_file():
                 raise EngineError(f"file {file} of the Argos package is missing; unpack its .argosmodel again")
-        pairs[pair] = PairFiles(
+        pairs[str(pair[0]), str(pair[1])] = PairFiles(
             package / "model", pieces, pieces, ends_source=False, target_prefix=str(metadata.get("target_prefix", ""))
         )
     if not pairs:

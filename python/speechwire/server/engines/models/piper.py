@@ -13,7 +13,7 @@ import numpy as np
 
 from speechwire.codec import resample
 from speechwire.server.engines import EngineError
-from speechwire.server.engines.models.threads import ModelThread, import_library
+from speechwire.server.engines.models.threads import ModelThread, import_library, reading
 from speechwire.server.engines.sentences import spread_words
 from speechwire.server.engines.stages import Spoken
 from speechwire.server.voices import Voice
@@ -104,7 +104,8 @@ class PiperSynthesizer:
             settings = _read_settings(file)
             if settings.language in self._voices:
                 raise EngineError(f"expected one voice for a language, got a second for {settings.language}: {file}")
-            self._voices[settings.language] = self._library.PiperVoice.load(file)
+            with reading(file):
+                self._voices[settings.language] = self._library.PiperVoice.load(file)
             self._sample_rate = max(self._sample_rate, settings.sample_rate)
         for voice in self._voices.values():
             self._synthesize(voice, "a", 1.0)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 from speechwire.server.engines import EngineError
 from speechwire.server.engines.together import finish
 
-__all__ = ["ModelThread", "import_library"]
+__all__ = ["ModelThread", "import_library", "reading"]
 
 T = TypeVar("T")
 
@@ -54,6 +56,19 @@ class ModelThread:
     def stop(self) -> None:
         """End the thread; nothing may be under way any more."""
         self._pool.shutdown()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file or folder that a library is given, which its own errors do not.
+
+    Raises:
+        EngineError: The library cannot read it.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise EngineError(f"{path} cannot be loaded: {' '.join(str(error).split()) or repr(error)}") from error
 
 
 def import_library(name: str, extra: str) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from speechwire.events import Flush, Transcript
 from speechwire.server.engines import EngineError
-from speechwire.server.engines.models.threads import ModelThread, import_library
+from speechwire.server.engines.models.threads import ModelThread, import_library, reading
 from speechwire.server.engines.models.utterances import SAMPLE_RATE, Speech, UtteranceCutter
 from speechwire.server.engines.stages import Activity, Heard, Utterance
 
@@ -107,12 +107,14 @@ class WhisperRecognizer:
     def _load(self) -> None:
         library = import_library("faster_whisper", _EXTRA)
         self._vad = import_library("pocketsphinx", _EXTRA)
-        self._model = library.WhisperModel(
-            str(_find_model(library, self._name)),
-            compute_type="auto",  # the fastest that the processor has, which is 8 bits on most
-            cpu_threads=len(os.sched_getaffinity(0)),
-            local_files_only=True,
-        )
+        folder = _find_model(library, self._name)
+        with reading(folder):
+            self._model = library.WhisperModel(
+                str(folder),
+                compute_type="auto",  # the fastest that the processor has, which is 8 bits on most
+                cpu_threads=len(os.sched_getaffinity(0)),
+                local_files_only=True,
+            )
         self._languages = frozenset(self._model.supported_languages)
         self._transcribe(Speech(bytes(2 * SAMPLE_RATE), 0.0), "en")
 
