@@ -401,6 +401,54 @@ def test_a_process_that_is_killed_while_idle_is_replaced(sentence: bytes, heard_
     run(main())
 
 
+def test_a_process_that_hangs_fails_its_stream_and_the_next_works(
+    sentence: bytes, heard_sentence: list[Heard], processes: Processes
+) -> None:
+    async def main() -> None:
+        recognizer = PocketSphinxRecognizer(max_streams=1, timeout_s=0.5)
+        await recognizer.start()
+        pid = pid_of(recognizer)
+        hears = asyncio.Event()
+
+        async def audio() -> AsyncIterator[bytes | Flush]:
+            yield sentence[: SECOND // 2]
+            await hears.wait()
+            await asyncio.sleep(1.2)  # a pause of the speaker may be longer than two of the process
+            os.kill(pid, signal.SIGSTOP)
+            while True:
+                yield bytes(2560)
+
+        async def report(_: Heard) -> None:
+            hears.set()
+
+        with pytest.raises(EngineError, match=r"^pocketsphinx took more than 0\.5 s$"):
+            await recognizer.recognize("en", audio(), report)
+        recognizer._timeout_s = 30.0
+        assert without_cost(await recognize(recognizer, sentence)) == heard_sentence
+        await recognizer.stop()
+
+    run(main())
+    processes.assert_none_left()
+
+
+def test_a_process_that_hangs_while_it_loads_fails_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Processes
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    async def main() -> None:
+        recognizer = PocketSphinxRecognizer(timeout_s=0.2)
+        with pytest.raises(EngineError, match=r"^pocketsphinx took more than 0\.2 s to begin$"):
+            await recognizer.start()
+        await recognizer.stop()
+
+    run(main())
+    processes.assert_none_left()
+
+
 def test_a_stream_that_is_cancelled_in_mid_utterance_leaves_nothing(
     sentence: bytes, heard_sentence: list[Heard], processes: Processes
 ) -> None:

@@ -65,14 +65,16 @@ class PocketSphinxRecognizer:
 
     Args:
         max_streams: Streams at once; the next one fails. Four for each CPU unless given.
+        timeout_s: How long a process may take to load, and, up to twice as long, for what it owes an answer.
     """
 
-    def __init__(self, max_streams: int | None = None) -> None:
+    def __init__(self, max_streams: int | None = None, timeout_s: float = 10.0) -> None:
         if max_streams is None:
             max_streams = _STREAMS_PER_CPU * len(os.sched_getaffinity(0))
         elif max_streams < 1:
             raise ValueError(f"expected max_streams of at least 1, got {max_streams}")
         self._max_streams = max_streams
+        self._timeout_s = timeout_s
         self._num_streams = 0
         self._is_open = False
         # Loaded ones, or ones still loading. With those in use they are never more than there may be streams.
@@ -118,7 +120,7 @@ class PocketSphinxRecognizer:
         self._num_streams += 1
         try:
             async with self._process() as worker:
-                await _recognize(worker, audio, report)
+                await _Stream(worker, report, self._timeout_s).run(audio)
         finally:
             self._num_streams -= 1
             self._fill_pool()
@@ -129,12 +131,11 @@ class PocketSphinxRecognizer:
         is_from_pool = True
         while is_from_pool:
             is_from_pool = bool(self._pool)
-            process = self._pool.pop() if self._pool else asyncio.create_task(_load())
+            process = self._pool.pop() if self._pool else asyncio.create_task(_load(self._timeout_s))
             try:
                 try:
                     worker = await asyncio.shield(process)
-                    await worker.send(BEGIN)
-                    await worker.receive()
+                    await _begin(worker, self._timeout_s)
                 except EngineError:
                     if is_from_pool:
                         continue  # it has died while nobody looked, which costs nobody anything
@@ -151,18 +152,26 @@ class PocketSphinxRecognizer:
 
     def _fill_pool(self) -> None:
         if self._is_open and not self._pool and self._num_streams < self._max_streams:
-            self._pool.append(asyncio.create_task(_load()))
+            self._pool.append(asyncio.create_task(_load(self._timeout_s)))
 
 
-async def _load() -> Worker:
+async def _load(timeout_s: float) -> Worker:
     worker = await Worker.start(f"{__name__}_worker")
     try:
-        await worker.send(BEGIN)
-        await worker.receive()
+        await _begin(worker, timeout_s)
     except BaseException:
         await worker.stop()
         raise
     return worker
+
+
+async def _begin(worker: Worker, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await worker.send(BEGIN)
+            await worker.receive()
+    except TimeoutError:
+        raise EngineError(f"pocketsphinx took more than {timeout_s:g} s to begin") from None
 
 
 async def _discard(process: asyncio.Task[Worker]) -> None:
@@ -173,56 +182,70 @@ async def _discard(process: asyncio.Task[Worker]) -> None:
         await process.result().stop()
 
 
-async def _recognize(
-    worker: Worker, audio: AsyncIterator[bytes | Flush], report: Callable[[Heard], Awaitable[None]]
-) -> None:
-    steps_ahead = asyncio.Semaphore(_MAX_STEPS_AHEAD)
-    flushes: deque[Flush] = deque()
-    await together(_send(worker, audio, steps_ahead, flushes), _report(worker, report, steps_ahead, flushes))
+class _Stream:
+    """What a process has been sent of one stream, and has not answered yet."""
 
+    def __init__(self, worker: Worker, report: Callable[[Heard], Awaitable[None]], timeout_s: float) -> None:
+        self._worker = worker
+        self._report_heard = report
+        self._timeout_s = timeout_s
+        self._steps_ahead = asyncio.Semaphore(_MAX_STEPS_AHEAD)
+        self._flushes: deque[Flush] = deque()
+        self._num_owed = 0  # answers to whole steps, flushes and the end
 
-async def _send(
-    worker: Worker, audio: AsyncIterator[bytes | Flush], steps_ahead: asyncio.Semaphore, flushes: deque[Flush]
-) -> None:
-    """Send all that the process can work on now, in pieces of which none asks for more than one step."""
-    num_bytes = 0
-    pending = bytearray()
+    async def run(self, audio: AsyncIterator[bytes | Flush]) -> None:
+        await together(self._send(audio), self._report())
 
-    async def send_pending(end: int) -> None:
-        nonlocal num_bytes
-        for start in range(0, end, STEP_BYTES):
-            piece = bytes(pending[start : min(end, start + STEP_BYTES)])
-            if num_bytes // STEP_BYTES < (num_bytes + len(piece)) // STEP_BYTES:
-                await steps_ahead.acquire()
-            num_bytes += len(piece)
-            await worker.send(SPEECH, piece)
-        del pending[:end]
+    async def _send(self, audio: AsyncIterator[bytes | Flush]) -> None:
+        """Send all that the process can work on now, in pieces of which none asks for more than one step."""
+        num_bytes = 0
+        pending = bytearray()
 
-    async for item in audio:
-        if isinstance(item, Flush):
-            await send_pending(len(pending) - len(pending) % 2)  # half a sample waits for its other half
-            flushes.append(item)
-            await worker.send(FLUSH)
-        else:
-            pending += item
-            await send_pending(len(pending) - len(pending) % FRAME_BYTES)
-    await send_pending(len(pending))
-    await worker.send(END)
+        async def send_pending(end: int) -> None:
+            nonlocal num_bytes
+            for start in range(0, end, STEP_BYTES):
+                piece = bytes(pending[start : min(end, start + STEP_BYTES)])
+                if num_bytes // STEP_BYTES < (num_bytes + len(piece)) // STEP_BYTES:
+                    await self._steps_ahead.acquire()
+                    self._num_owed += 1
+                num_bytes += len(piece)
+                await self._worker.send(SPEECH, piece)
+            del pending[:end]
 
+        async for item in audio:
+            if isinstance(item, Flush):
+                await send_pending(len(pending) - len(pending) % 2)  # half a sample waits for its other half
+                self._flushes.append(item)
+                self._num_owed += 1
+                await self._worker.send(FLUSH)
+            else:
+                pending += item
+                await send_pending(len(pending) - len(pending) % FRAME_BYTES)
+        await send_pending(len(pending))
+        self._num_owed += 1
+        await self._worker.send(END)
 
-async def _report(
-    worker: Worker,
-    report: Callable[[Heard], Awaitable[None]],
-    steps_ahead: asyncio.Semaphore,
-    flushes: deque[Flush],
-) -> None:
-    while True:
-        kind, payload = await worker.receive()
-        if kind == END:
-            return
-        if kind == FLUSH:
-            await report(flushes.popleft())
-            continue
-        await report(unpack_heard(kind, payload))
-        if kind == ACTIVITY:
-            steps_ahead.release()
+    async def _report(self) -> None:
+        while True:
+            kind, payload = await self._receive()
+            if kind in (ACTIVITY, FLUSH, END):
+                self._num_owed -= 1
+            if kind == END:
+                return
+            if kind == FLUSH:
+                await self._report_heard(self._flushes.popleft())
+                continue
+            await self._report_heard(unpack_heard(kind, payload))
+            if kind == ACTIVITY:
+                self._steps_ahead.release()
+
+    async def _receive(self) -> tuple[bytes, bytes]:
+        """Return the next message, however long the speaker pauses; but not however long the process does."""
+        while True:
+            owes = self._num_owed > 0
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._worker.receive()
+            except TimeoutError:
+                if owes:
+                    raise EngineError(f"pocketsphinx took more than {self._timeout_s:g} s") from None
