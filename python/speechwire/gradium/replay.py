@@ -389,7 +389,7 @@ class Replay:
             return []
         stop_s = message.get("stop_s")
         if stop_s is not None:
-            if leg.overlaps and stop_s * self._out_rate <= self._given_samples:
+            if leg.overlaps and round(stop_s * self._out_rate) <= self._given_samples:
                 return []  # what it says was given out before, perhaps in other words
             stop_s = message["stop_s"] = max(stop_s, self._last_start_s)
         start_s = self._last_start_s = message["start_s"] = max(start_s, self._last_start_s)
