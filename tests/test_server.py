@@ -424,6 +424,30 @@ def test_stopping_waits_for_an_engine_and_closes_it(monkeypatch: pytest.MonkeyPa
     assert engine.closed == [True]
 
 
+def test_a_server_that_is_cancelled_waits_for_an_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechwire.server.app.SHUTDOWN_S", 0)
+    engine = StuckEngine(answers=False)
+
+    async def run_server(address: asyncio.Future[str]) -> None:
+        async with serve(engine) as at:
+            address.set_result(at)
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        server = asyncio.create_task(run_server(address))
+        websocket = await connect((await address).replace("http", "ws", 1) + "/api/speech/s2s")
+        await websocket.send(SETUP)
+        await websocket.recv()
+        server.cancel()
+        await asyncio.wait([server])
+        assert server.cancelled()
+        await websocket.close()
+
+    run(main())
+    assert engine.closed == [True]  # and before the engine was stopped, which it checks
+
+
 def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("speechwire.server.session.SEND_S", 0.3)
     engine = StuckEngine(answers=True)

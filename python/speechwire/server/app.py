@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 import uvicorn
@@ -107,19 +107,23 @@ def create_app(
         protocol = gradium.open_protocol(asked.product, None, accepted=True)
         await serve_connection(connection, protocol, gradium_rest.Meter(account.usage, asked.product))
 
+    async def end_sessions() -> None:
+        if sessions:
+            # Cancelled by now, but perhaps waiting for a thread of the engine.
+            await finish(asyncio.wait(sessions, timeout=ENGINE_S))
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         nonlocal is_ready
-        try:
+        async with AsyncExitStack() as ending:
+            ending.push_async_callback(engine.stop)
             await engine.start()
+            ending.push_async_callback(end_sessions)
             is_ready = True
-            yield
-            is_ready = False
-            if sessions:
-                # Cancelled by now, but perhaps waiting for a thread of the engine.
-                await finish(asyncio.wait(sessions, timeout=ENGINE_S))
-        finally:
-            await engine.stop()
+            try:
+                yield
+            finally:
+                is_ready = False
 
     async def tell_health(_: Request) -> JSONResponse:
         health = {
