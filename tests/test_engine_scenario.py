@@ -264,7 +264,7 @@ def test_published_schema_is_a_schema_and_takes_what_is_shown(tmp_path: Path) ->
         ("deep.yaml", "- " * 5000 + "a", "expected a scenario, got one too deep to read"),
         ("long.json", '{"sessions": ' + "9" * 5000 + "}", "Exceeds the limit"),
         ("date.yaml", "sessions: 2001-99-99", "month must be in 1..12"),
-        ("nul.json", '{"sessions": [{"product": "tts", "turns": [{"audio": {"file": "\\u0000"}}]}]}', "null byte"),
+        ("nul.json", '{"sessions": [{"product": "tts", "turns": [{"audio": {"file": "\\u0000"}}]}]}', "embedded null"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_file(tmp_path: Path, name: str, text: str, error: str) -> None:
