@@ -6,12 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from speechwire.server.engines.models.ctranslate import (
-    CTranslateTranslator,
-    argos_folder,
-    find_argos_packages,
-    find_opus_models,
-)
 from speechwire.server.engines.stages import Recognizer, Synthesizer, Translator
 
 __all__ = ["RECOGNIZERS", "SYNTHESIZERS", "TRANSLATORS", "recognizer_named", "synthesizer_named", "translator_named"]
@@ -66,9 +60,13 @@ def translator_named(text: str) -> Translator:
     """Return a translator, as above."""
     name, path = _parse(text, TRANSLATORS)
     if name == "argos":
+        from speechwire.server.engines.models.ctranslate import CTranslateTranslator, argos_folder, find_argos_packages
+
         folder = Path(path) if path else argos_folder()
         return CTranslateTranslator("argos", lambda: find_argos_packages(folder))
     if name == "opus-mt":
+        from speechwire.server.engines.models.ctranslate import CTranslateTranslator, find_opus_models
+
         return CTranslateTranslator("opus-mt", lambda: find_opus_models(Path(path)))
     from speechwire.server.engines.translate import ApertiumTranslator
 
