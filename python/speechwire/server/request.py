@@ -26,7 +26,8 @@ _TOLERANCE_S: Final = 1e-6
 class Request:
     """One request being answered, whichever way it goes: audio or text in, audio or text out. Does not wait.
 
-    It opens the engine's session, whose `run` is for the caller to await between `header` and `end`.
+    It opens the engine's session, whose `run` is for the caller to await between `header` and
+    `encode_end`.
 
     Args:
         start: What the client wants.

@@ -36,7 +36,7 @@ class Worker:
         self._head: bytes | None = None  # of a message whose rest has not come yet
 
     @classmethod
-    async def start(cls, module: str, *arguments: str) -> Worker:
+    async def start(cls, module: str) -> Worker:
         """Start a process that runs a module as a program, found where this process would find it.
 
         Raises:
@@ -49,7 +49,6 @@ class Worker:
                 "-P",
                 "-m",
                 module,
-                *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 # An interrupt at the terminal is for the server, which then stops its workers.
