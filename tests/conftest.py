@@ -3,10 +3,22 @@ from __future__ import annotations
 import os
 import socket
 import time
+import wave
+from pathlib import Path
 
 import pytest
 
 from processes import MARK, Processes
+from speechwire.codec import Resampler
+
+
+@pytest.fixture(scope="session")
+def speech() -> bytes:
+    """The four sentences of the demo, as the recogniser wants them: s16le mono PCM at 16 kHz."""
+    with wave.open(str(Path(__file__).parents[1] / "examples" / "train_station.wav")) as wav:
+        resampler = Resampler(wav.getframerate(), 16000)
+        pcm: bytes = resampler.feed(wav.readframes(wav.getnframes())) + resampler.flush()
+        return pcm
 
 
 @pytest.fixture

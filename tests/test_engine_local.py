@@ -6,18 +6,15 @@ import asyncio
 import subprocess
 import sys
 import threading
-import wave
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from harness import converse, run
 from processes import Processes
-from speechwire.codec import Resampler
 from speechwire.errors import ServerError, SessionError
 from speechwire.events import Audio, Flush, Pause, Start, Text, Transcript, VadStep
 from speechwire.gradium import GradiumClient
@@ -27,8 +24,6 @@ from speechwire.server.engines.local import LocalEngine
 from speechwire.server.engines.recognize import PocketSphinxRecognizer
 from speechwire.server.engines.stages import Activity, Heard, Spoken, Utterance
 from speechwire.server.voices import Voice
-
-SAMPLE = Path(__file__).parents[1] / "examples" / "train_station.wav"
 
 
 def start(source: str | None = "en", target: str | None = "es") -> Start:
@@ -493,14 +488,6 @@ def test_what_a_session_has_cost_never_falls_while_its_client_is_slow() -> None:
 
 
 # --- with the real stages
-
-
-@pytest.fixture(scope="module")
-def speech() -> bytes:
-    with wave.open(str(SAMPLE)) as wav:
-        resampler = Resampler(wav.getframerate(), 16000)
-        pcm: bytes = resampler.feed(wav.readframes(wav.getnframes())) + resampler.flush()
-        return pcm
 
 
 def translate(pcm: bytes, target: str | None, chunk_bytes: int = 2560) -> tuple[str, bytes]:

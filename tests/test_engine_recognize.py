@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import wave
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 from harness import run
 from processes import Processes
-from speechwire.codec import Resampler
 from speechwire.events import Flush, Transcript
 from speechwire.server.engines import EngineError
 from speechwire.server.engines.recognize import PocketSphinxRecognizer, pack_heard, unpack_heard
@@ -26,7 +24,6 @@ from speechwire.server.engines.recognize_worker import Listener, build_sentence
 from speechwire.server.engines.stages import Activity, Heard, Utterance
 from spoken_sentences import HELD_OUT, VOICES, normalize, speak, word_errors
 
-SAMPLE = Path(__file__).parents[1] / "examples" / "train_station.wav"
 SENTENCES = [
     "Good morning.",
     "Where is the train station?",
@@ -34,14 +31,6 @@ SENTENCES = [
     "The weather is very nice today.",
 ]
 SECOND = 32000  # bytes
-
-
-@pytest.fixture(scope="module")
-def speech() -> bytes:
-    with wave.open(str(SAMPLE)) as wav:
-        resampler = Resampler(wav.getframerate(), 16000)
-        pcm: bytes = resampler.feed(wav.readframes(wav.getnframes())) + resampler.flush()
-        return pcm
 
 
 @pytest.fixture(scope="module")

@@ -24,14 +24,15 @@ def test_all_run_to_their_end_side_by_side() -> None:
     assert ended == [1, 2, 3]
 
 
-def test_one_that_fails_ends_the_others_and_its_error_is_raised_as_it_is() -> None:
-    ended = []
+async def long_stage(ended: list[int]) -> None:
+    try:
+        await asyncio.sleep(100)
+    finally:
+        ended.append(1)
 
-    async def stage() -> None:
-        try:
-            await asyncio.sleep(100)
-        finally:
-            ended.append(1)
+
+def test_one_that_fails_ends_the_others_and_its_error_is_raised_as_it_is() -> None:
+    ended: list[int] = []
 
     async def failing() -> None:
         await asyncio.sleep(1)
@@ -39,23 +40,17 @@ def test_one_that_fails_ends_the_others_and_its_error_is_raised_as_it_is() -> No
 
     async def main() -> None:
         with pytest.raises(EngineError, match="gone"):
-            await together(stage(), together(stage(), failing()))
+            await together(long_stage(ended), together(long_stage(ended), failing()))
 
     run(main(), held_clock=True)
     assert ended == [1, 1]
 
 
 def test_cancelling_ends_all() -> None:
-    ended = []
-
-    async def stage() -> None:
-        try:
-            await asyncio.sleep(100)
-        finally:
-            ended.append(1)
+    ended: list[int] = []
 
     async def main() -> None:
-        task = asyncio.create_task(together(stage(), stage()))
+        task = asyncio.create_task(together(long_stage(ended), long_stage(ended)))
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
