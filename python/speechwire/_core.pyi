@@ -13,6 +13,9 @@ from typing_extensions import Buffer
 
 __all__ = [
     "FrameSlicer",
+    "JitterBuffer",
+    "JitterFrame",
+    "JitterStats",
     "OggOpusReader",
     "OggOpusWriter",
     "Resampler",
@@ -319,6 +322,170 @@ class FrameSlicer:
         Raises:
             AudioError: The pad is not one byte.
         """
+
+@final
+class JitterFrame:
+    """One frame to be played, out of a `JitterBuffer`."""
+
+    @property
+    def pcm(self) -> bytes:
+        """The samples; always a whole frame."""
+
+    @property
+    def kind(self) -> Literal["speech", "concealment", "stretched", "compressed", "silence"]:
+        """What the frame is made of.
+
+        "concealment" stands for the most part for speech that is missing; "stretched" and "compressed" are speech a
+        little slower or faster; "silence" is nothing to say: before the first packet, between talkspurts, or a pause
+        drawn out while the next packet is late.
+        """
+
+    @property
+    def timestamp(self) -> float:
+        """The sender's clock just after the frame, in samples, unwrapped; NaN where all of the frame was made up."""
+
+    @property
+    def concealed(self) -> int:
+        """How many samples stand for speech that is missing."""
+
+    @property
+    def accelerated(self) -> int:
+        """How many samples were taken out on the way."""
+
+    @property
+    def expanded(self) -> int:
+        """How many samples were put in that stand for nothing."""
+
+@final
+class JitterStats:
+    """What happened in a `JitterBuffer` so far, and its delay as it is."""
+
+    @property
+    def target_delay_ms(self) -> float:
+        """The delay aimed at, in ms above the fastest packet of late; in playout mode what it gathers first."""
+
+    @property
+    def delay_ms(self) -> float:
+        """The delay of the last frame, counted likewise; in playout mode how much waits to be played."""
+
+    @property
+    def jitter_ms(self) -> float:
+        """The interarrival jitter in ms (RFC 3550, section 6.4.1)."""
+
+    @property
+    def num_received(self) -> int:
+        """Packets that came, without duplicates."""
+
+    @property
+    def num_lost(self) -> int:
+        """Packets that were sent, as the sequence numbers say, and that have not come."""
+
+    @property
+    def num_late(self) -> int:
+        """Packets that came too late to be played, or found no room after 10 s without a `pop`."""
+
+    @property
+    def num_duplicates(self) -> int:
+        """Packets that came once more."""
+
+    @property
+    def num_reordered(self) -> int:
+        """Packets that others had overtaken."""
+
+    @property
+    def num_underruns(self) -> int:
+        """How often there was nothing to play although more came later."""
+
+    @property
+    def concealed_samples(self) -> int:
+        """Samples that stood for missing speech."""
+
+    @property
+    def accelerated_samples(self) -> int:
+        """Samples that were taken out."""
+
+    @property
+    def expanded_samples(self) -> int:
+        """Samples that were put in."""
+
+@final
+class JitterBuffer:
+    """Evens out when packets come: takes them as they are, and gives a whole frame whenever it is asked for one.
+
+    The clock is the caller's: the same calls give the same frames, bit for bit. A time before the last one counts as
+    the last one. Nothing is allocated after construction but the frames that are returned.
+
+    Mode "network" is for speech sent in real time over a network that delays, loses and reorders packets. The delay
+    adapts: it is that of the cheapest of many virtual playouts, which are charged in one unit for what they hold back,
+    conceal and stretch. What comes late is waited for and played, missing packets are concealed (at least as well as
+    ITU-T G.711 Appendix I), and the delay is brought to its target by taking pitch periods out or putting some in.
+
+    Mode "playout" is for audio that a server sends in bursts, faster than it is spoken, over a connection that loses
+    nothing: it is played in the order it came, begins early, is slowed down while little of it waits, and is never sped
+    up. An empty buffer falls silent and gathers 60 ms before it goes on. Call `finish` when an answer is complete.
+
+    Args:
+        sample_rate: In Hz, 8000 to 48000.
+        frame_ms: How much a frame lasts, 5 to 60 ms and a whole number of samples.
+        mode: What the audio is.
+        loss_price_ms: Network mode: the delay, in ms, that one per cent less of concealment is worth, 0 to 10000.
+        drop_late: Network mode: conceal what comes late and go on, for conversation only, rather than wait for it.
+        start_ms: Playout mode: how much to gather before an answer begins, 0 to 60000 ms.
+
+    Raises:
+        AudioError: An argument is out of its range, or a frame not a whole number of samples.
+    """
+
+    def __new__(
+        cls,
+        sample_rate: int,
+        *,
+        frame_ms: float = 20.0,
+        mode: Literal["network", "playout"] = "network",
+        loss_price_ms: float = 60.0,
+        drop_late: bool = False,
+        start_ms: float = 0.0,
+    ) -> JitterBuffer: ...
+    @property
+    def frame_size(self) -> int:
+        """How many samples a frame has."""
+
+    @property
+    def stats(self) -> JitterStats:
+        """What happened so far, and the delay as it is."""
+
+    def push(self, seq: int, timestamp: int, payload: _Buffer, *, now: float) -> None:
+        """Put in a packet.
+
+        Args:
+            seq: Its sequence number, 16 bits that may wrap. Playout mode does not look at it.
+            timestamp: Its first sample on the sender's clock, 32 bits that may wrap.
+            payload: PCM of any length; usually 10 to 80 ms.
+            now: When it came, in seconds, on any clock that only goes forward.
+
+        Raises:
+            AudioError: The payload ends inside a sample, is too long for the buffer (10 s, or 120 s waiting in playout
+                mode), or the time is not a finite one.
+        """
+
+    def pop(self, *, now: float) -> JitterFrame:
+        """Take out the frame to be played at `now`, in seconds; call it once for each frame.
+
+        Raises:
+            AudioError: The time is not a finite one.
+        """
+
+    def clear(self) -> None:
+        """Drop all that waits: the next frame is silent after a fade of at most 5 ms. What was learnt stays."""
+
+    def finish(self) -> None:
+        """Say that this answer is complete: what waits is played as it is, and the last frame filled up with silence.
+
+        Playout mode only; the next packet begins a new answer.
+        """
+
+    def reset(self) -> None:
+        """Forget everything, the counters too."""
 
 def encode_audio_message(audio: _Buffer, client_req_id: str | None = None) -> str:
     """Build the JSON message for a chunk of audio: `{"type":"audio","audio":"..."}`.

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from speechwire._core import (
     FrameSlicer,
+    JitterBuffer,
+    JitterFrame,
+    JitterStats,
     OggOpusReader,
     OggOpusWriter,
     Resampler,
@@ -41,6 +44,9 @@ __all__ = [
     "Resampler",
     "resample",
     "FrameSlicer",
+    "JitterBuffer",
+    "JitterFrame",
+    "JitterStats",
     "encode_audio_message",
     "decode_message",
     "Transcoder",

@@ -76,6 +76,13 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// What a jitter buffer does not take: an option, a time, a packet.
+    Jitter {
+        /// What it takes.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// Arguments that Python's `audioop` refused, too.
     Audioop(Refusal),
     /// A text that is not the JSON it should be.
@@ -129,6 +136,7 @@ impl Error {
             | Self::RatioPpm { .. }
             | Self::FrameBytes
             | Self::FrameMs { .. }
+            | Self::Jitter { .. }
             | Self::Opus { .. }
             | Self::UnknownName { .. } => ErrorKind::Audio,
             Self::Container { .. } => ErrorKind::Container,
@@ -171,7 +179,7 @@ impl fmt::Display for Error {
             }
             Self::UnknownName { kind, expected, name } => write!(f, "expected a {kind} of {expected}, got {name:?}"),
             Self::Audioop(refusal) => refusal.fmt(f),
-            Self::Container { expected, got } | Self::Opus { expected, got } => {
+            Self::Container { expected, got } | Self::Opus { expected, got } | Self::Jitter { expected, got } => {
                 write!(f, "expected {expected}, got {got}")
             }
             Self::Json { expected, got, position } | Self::Base64 { expected, got, position } => {

@@ -9,6 +9,7 @@ pub mod audioop;
 pub mod error;
 pub mod format;
 pub mod g711;
+pub mod jitter;
 pub mod message;
 pub mod ogg;
 pub mod opus;
@@ -21,6 +22,7 @@ pub mod wav;
 
 pub use error::{Error, Result};
 pub use format::Format;
+pub use jitter::{JitterBuffer, JitterOptions, JitterStats};
 pub use opus::{OggOpusReader, OggOpusWriter};
 pub use resample::{Quality, Resampler, SampleFormat};
 pub use simd::Backend;

@@ -4,6 +4,7 @@ mod audioop;
 mod buffer;
 mod error;
 mod g711;
+mod jitter;
 mod message;
 mod opus;
 mod pcm;
@@ -56,6 +57,8 @@ mod _core {
     use super::build_info;
     #[pymodule_export]
     use super::g711::{alaw_decode, alaw_encode, alaw_to_ulaw, ulaw_decode, ulaw_encode, ulaw_to_alaw};
+    #[pymodule_export]
+    use super::jitter::{JitterBuffer, JitterFrame, JitterStats};
     #[pymodule_export]
     use super::message::{decode_message, encode_audio_message};
     #[pymodule_export]
