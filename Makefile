@@ -22,7 +22,7 @@ comma := ,
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-local bench-codec system test-programs clean
+.PHONY: help demo test lint format docs rust-test miri stub-test fuzz py-test wheel bench bench-local bench-codec bench-jitter system test-programs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench-local: $(VENV)/.dev system test-programs  ## the local engine: wrong words
 
 bench-codec: $(VENV)/.bench  ## the codec beside other libraries; writes docs/benchmarks.md and its picture
 	$(BIN)/python benches/codec.py --output docs/benchmarks.md
+
+bench-jitter: $(VENV)/.bench test-programs  ## the jitter buffer beside others; writes the tables and the picture of docs/jitter.md
+	$(BIN)/python benches/jitter.py --output docs/jitter.md
 
 system:  ## install the offline engine's programs from Debian, if they are missing
 	@command -v apertium >/dev/null \

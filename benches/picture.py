@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from timing import Row, Table
@@ -19,16 +20,40 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .ours.dot, .ours.bar { fill: #0969da; stroke: #0969da }
 .ours.range { stroke: #0969da }
 .wrong { fill-opacity: 0 }
+.curve { fill: none; stroke: #818b98; stroke-width: 1.5 }
+.ours.curve { stroke: #0969da; stroke-width: 2.5 }
+.dashed { stroke-dasharray: 6 4 }
+.dotted { stroke-dasharray: 1.5 3.5 }
+.long { stroke-dasharray: 14 4 }
 text.ours { font-weight: 600 }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc }
   .small { fill: #9198a1 }
   .grid { stroke: #3d444d }
   .ours.dot, .ours.bar { fill: #4493f8; stroke: #4493f8 }
-  .ours.range { stroke: #4493f8 }
+  .ours.range, .ours.curve { stroke: #4493f8 }
 }"""
 
 Scale = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one contestant reaches, as its setting goes from end to end.
+
+    Args:
+        name: As the legend gives it.
+        points: Along x and y, both above zero.
+        marked: Where it stands as it ships, if that is to be seen.
+        stroke: "" for a full line, or dashed, dotted, long.
+        mark: The letter in place of a dot; "" for a dot.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    marked: tuple[float, float] | None = None
+    stroke: str = ""
+    mark: str = ""
 
 
 def render_picture(resampling: Table, leg: Table) -> str:
@@ -53,6 +78,62 @@ def render_picture(resampling: Table, leg: Table) -> str:
                 parts.append(f'<line class="range {kind(row)}" x1="{low + 5:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>')
             parts.append(dot(low, y, row))
     return document(parts + bars(leg, bottom + 70), bottom + 70 + 24 + LINE * len(leg.rows))
+
+
+def render_plots(
+    plots: Sequence[tuple[str, Sequence[Curve]]], x_label: str, y_label: str, columns: int = 3, height: float = 230
+) -> str:
+    """Return plots with the same axes, both logarithmic, under one legend."""
+    names: dict[str, Curve] = {curve.name: curve for _, curves in plots for curve in curves}
+    every = [point for _, curves in plots for curve in curves for point in (*curve.points, curve.marked) if point]
+    margin, gap, top = 44.0, 20.0, 76.0
+    width = (WIDTH - margin) / columns - gap
+    parts = legend(list(names.values()))
+    for number, (title, curves) in enumerate(plots):
+        left = margin + (number % columns) * (width + gap)
+        upper = top + (number // columns) * (height + 62)
+        across = log_scale([x for x, _ in every], left, left + width)
+        up = log_scale([y for _, y in every], upper + height, upper)
+        parts.append(text(left, upper - 8, title, "title"))
+        parts += axis(across, upper, upper + height, x_label)
+        for tick in up[1]:
+            y = up[0](tick)
+            parts.append(f'<line class="grid" x1="{left:.1f}" x2="{left + width:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            if left == margin:
+                parts.append(text(left - 6, y + 4, f"{tick:g}", "small", "end"))
+        for curve in curves:
+            places = [(across[0](x), up[0](y)) for x, y in curve.points]
+            marked = curve.marked and (across[0](curve.marked[0]), up[0](curve.marked[1]))
+            parts += drawn(curve, places, marked)
+    parts.append(text(0, top - 26, y_label, "small"))
+    return document(parts, top + -(-len(plots) // columns) * (height + 62))
+
+
+def legend(curves: Sequence[Curve]) -> list[str]:
+    parts: list[str] = []
+    left = 6.0
+    for curve in curves:
+        sample = 40.0 if len(curve.points) > 1 else 10.0
+        marked = (left + sample / 2, 16.0) if curve.marked else None
+        parts += drawn(curve, [(left, 16.0), (left + sample, 16.0)] if len(curve.points) > 1 else [], marked)
+        parts.append(text(left + sample + 8, 20, curve.name, owner(curve.name)))
+        left += sample + 34 + 7 * len(curve.name)
+    return parts
+
+
+def drawn(curve: Curve, places: Sequence[tuple[float, float]], marked: tuple[float, float] | None) -> list[str]:
+    """Return a curve at its places in the picture."""
+    parts = []
+    if len(places) > 1:
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        classes = " ".join(f"curve {owner(curve.name)} {curve.stroke}".split())
+        parts.append(f'<polyline class="{classes}" points="{line}"/>')
+    if marked and curve.mark:
+        parts.append(text(marked[0], marked[1] + 4, curve.mark, "title", "middle"))
+    elif marked:
+        classes = f"dot {owner(curve.name)}".strip()
+        parts.append(f'<circle class="{classes}" cx="{marked[0]:.1f}" cy="{marked[1]:.1f}" r="4.5"/>')
+    return parts
 
 
 def bars(leg: Table, top: float) -> list[str]:
@@ -91,7 +172,11 @@ def axis(scale: tuple[Scale, list[float]], top: float, bottom: float, label: str
 
 
 def kind(row: Row) -> str:
-    return "ours" if row.name.startswith("speechwire") else ""
+    return owner(row.name)
+
+
+def owner(name: str) -> str:
+    return "ours" if name.startswith("speechwire") else ""
 
 
 def dot(x: float, y: float, row: Row) -> str:
