@@ -42,3 +42,8 @@ def test_audioop_loads_the_extension_and_nothing_heavy() -> None:
 def test_client_loads_no_server_and_no_numpy() -> None:
     loaded = loaded_by("from speechwire import gradium")
     assert not loaded & {"httpx", "numpy", "starlette", "uvicorn", "pocketsphinx", "speechwire.server"}
+
+
+def test_telephone_leg_loads_neither_network_nor_numpy() -> None:
+    loaded = loaded_by("import speechwire.telephony")
+    assert not loaded & {"asyncio", "numpy", "socket", "websockets", "speechwire.gradium", "speechwire.server"}
