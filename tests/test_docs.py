@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
 import textwrap
+from base64 import b64decode, b64encode
 from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
 
 import gradium_tables
 import script_tables
 from harness import loopback_server
+from speechwire.codec import ulaw_encode
+from test_telephony_framings import TWILIO_START
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -62,3 +70,29 @@ def test_python_blocks_of_the_gradium_page_run() -> None:
     status, output, errors = asyncio.run(main())
     assert status == 0, errors
     assert "segment" in output
+
+
+def test_call_of_the_telephony_page_says_back_what_it_hears() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "telephony.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    frame = b64encode(ulaw_encode(bytes(range(160)) * 2)).decode()
+
+    async def main() -> list[bytes]:
+        heard: list[bytes] = []
+        async with serve(names["answer_call"], "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with connect(f"ws://127.0.0.1:{port}") as caller:
+                await caller.send(TWILIO_START)
+                for chunk in range(1, 26):
+                    media = {"track": "inbound", "chunk": str(chunk), "timestamp": str(20 * chunk), "payload": frame}
+                    await caller.send(json.dumps({"event": "media", "media": media}))
+                while len(heard) < 20:
+                    message = json.loads(await caller.recv())
+                    if message["event"] == "media":
+                        heard.append(b64decode(message["media"]["payload"]))
+        return heard
+
+    heard = asyncio.run(main())
+    assert {len(codes) for codes in heard} == {160}
+    assert len(set(b"".join(heard))) > 10
