@@ -442,7 +442,7 @@ class JitterBuffer:
         *,
         frame_ms: float = 20.0,
         mode: Literal["network", "playout"] = "network",
-        loss_price_ms: float = 60.0,
+        loss_price_ms: float = 100.0,
         drop_late: bool = False,
         start_ms: float = 0.0,
     ) -> JitterBuffer: ...

@@ -47,7 +47,7 @@ impl JitterFrame {
 #[pymethods]
 impl JitterBuffer {
     #[new]
-    #[pyo3(signature = (sample_rate, *, frame_ms = 20.0, mode = "network", loss_price_ms = 60.0, drop_late = false, start_ms = 0.0))]
+    #[pyo3(signature = (sample_rate, *, frame_ms = 20.0, mode = "network", loss_price_ms = 100.0, drop_late = false, start_ms = 0.0))]
     fn new(
         sample_rate: i64,
         frame_ms: f64,

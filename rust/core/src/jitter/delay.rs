@@ -5,63 +5,43 @@ const MARGINS: [f32; 16] =
     [0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0, 130.0, 160.0, 200.0, 260.0, 360.0];
 /// The references: the slowest packet of the last so many milliseconds, which follows a queue as it fills and drains...
 const SLOWEST_MS: [f32; 4] = [100.0, 500.0, 2000.0, 6000.0];
-/// ... or the fastest, which stays where it is while the jitter is what it was.
-const FASTEST_MS: [f32; 2] = [4000.0, 16000.0];
+/// ... or the fastest, which stays where it is while the jitter is what it was. The longest window is short enough to
+/// follow a clock that drifts by 100 ppm: 1.6 ms.
+const FASTEST_MS: [f32; 2] = [4000.0, 16_000.0];
 const NUM_REFERENCES: usize = SLOWEST_MS.len() + FASTEST_MS.len();
-const NUM_MEMBERS: usize = NUM_REFERENCES * MARGINS.len();
 
-/// The settings of the bank and of how its target is followed.
-#[derive(Clone, Debug)]
-pub(super) struct Tuning {
-    pub price: f32,
-    pub memory: f32,
-    pub hysteresis: f32,
-    pub movement: f32,
-    pub stick: f32,
-    pub slew: f32,
-    pub pause_late: f32,
-    pub pause_move: f32,
-    pub pause_slew: f32,
-    pub knee: f32,
-    pub knee_slope: f32,
-    pub reorder_extra: f32,
-    pub reorder_decay: f32,
-    pub shrink_margin: f32,
-    pub grow_margin: f32,
-    pub cool_ms: f32,
-    pub urgent_ms: f32,
-    pub hy_real: f32,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            price: 60.0,
-            memory: 3000.0,
-            hysteresis: 20.0,
-            movement: 0.2,
-            stick: 0.1,
-            slew: 0.15,
-            pause_late: 1.0,
-            pause_move: 1.0,
-            pause_slew: 0.15,
-            knee: 1e9,
-            knee_slope: 0.0,
-            reorder_extra: 5.0,
-            reorder_decay: 0.999,
-            shrink_margin: 0.0,
-            grow_margin: 5.0,
-            cool_ms: 60.0,
-            urgent_ms: 80.0,
-            hy_real: 0.0,
-        }
-    }
-}
+/// How many packets the costs remember, and how many a new stream counts as having seen.
+const MEMORY: f32 = 3000.0;
+const FIRST_MEMORY: f32 = 50.0;
+/// Beyond this delay above the fastest packet every further millisecond costs more: conversation suffers from about 175
+/// ms from mouth to ear (ITU-T G.107), and the rest of the way takes its share.
+const LONG_DELAY_MS: f32 = 54.0;
+const LONG_DELAY_PRICE: f32 = 2.5;
+/// A gap longer than concealment can fill (60 ms in ITU-T G.711 Appendix I) costs more for every further millisecond.
+const LONG_GAP_MS: f32 = 60.0;
+const LONG_GAP_PRICE: f32 = 2.0;
+/// What stretching or compressing costs, as a share of concealing as much.
+const MOVEMENT_PRICE: f32 = 0.5;
+/// How fast a playout moves, as a share of the time it has.
+const SPEED: f32 = 0.45;
+/// How far above its target a playout is left alone.
+const HYSTERESIS_MS: f32 = 8.0;
+/// Within that band the real playout may be anywhere, so lateness is judged near its bottom.
+const BOTTOM_MS: f32 = 5.0;
+/// How much cheaper another member has to be to be followed, as a share and in milliseconds.
+const STICK: f32 = 0.06;
+const STICK_MS: f32 = 0.3;
+/// How much longer than the longest detour of an overtaken packet the next one is waited for, and how that is forgotten
+/// with every packet.
+const DETOUR_MARGIN_MS: f32 = 5.0;
+const DETOUR_MEMORY: f32 = 0.999;
+/// Shorter detours than this are none.
+const MIN_DETOUR_MS: f32 = 2.0;
 
 /// The largest value of a sliding window, to a sixteenth of its span.
 #[derive(Clone, Debug)]
 struct Window {
-    bucket_ms: f32,
+    bucket_ms: f64,
     bucket: i64,
     maxima: [f32; 16],
     maximum: f32,
@@ -69,186 +49,262 @@ struct Window {
 
 impl Window {
     fn new(span_ms: f32) -> Self {
-        Self {
-            bucket_ms: span_ms / 15.0,
-            bucket: i64::MIN,
-            maxima: [f32::NEG_INFINITY; 16],
-            maximum: f32::NEG_INFINITY,
-        }
+        let maxima = [f32::NEG_INFINITY; 16];
+        Self { bucket_ms: f64::from(span_ms) / 15.0, bucket: i64::MIN, maxima, maximum: f32::NEG_INFINITY }
     }
 
     fn add(&mut self, at_ms: f64, value: f32) {
-        let bucket = (at_ms / f64::from(self.bucket_ms)).floor() as i64;
+        let bucket = (at_ms / self.bucket_ms) as i64;
         if bucket > self.bucket {
-            let passed = bucket.saturating_sub(self.bucket).min(16);
-            for step in 0..passed {
+            for step in 0..bucket.saturating_sub(self.bucket).min(16) {
                 self.maxima[((bucket - step) & 15) as usize] = f32::NEG_INFINITY;
             }
             self.bucket = bucket;
             self.maxima[(bucket & 15) as usize] = value;
-            self.maximum = self.maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            self.maximum = self.maxima.iter().fold(f32::NEG_INFINITY, |most, value| larger(most, *value));
         } else {
             let slot = &mut self.maxima[(bucket & 15) as usize];
-            *slot = slot.max(value);
-            self.maximum = self.maximum.max(value);
+            *slot = larger(*slot, value);
+            self.maximum = larger(self.maximum, value);
         }
     }
+}
+
+/// What `f32::max` would say of numbers that are not NaN, for which one instruction is enough.
+fn larger(left: f32, right: f32) -> f32 {
+    if left > right { left } else { right }
+}
+
+/// What `f32::min` would say, likewise.
+fn smaller(left: f32, right: f32) -> f32 {
+    if left < right { left } else { right }
 }
 
 /// What a packet tells about the network.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    /// When it came after its place on the sender's clock, in milliseconds from the first packet's.
+    /// How much later than the first packet it came, for its place on the sender's clock, in milliseconds.
     pub delay_ms: f32,
-    /// Its place on the sender's clock in milliseconds.
+    /// Its place on the sender's clock, in milliseconds from anywhere.
     pub at_ms: f64,
+    /// How much audio it holds.
     pub packet_ms: f32,
     /// Whether it is newer than every packet before it.
     pub is_newest: bool,
-    /// Whether nobody speaks in it.
-    pub is_pause: bool,
 }
 
 /// A bank of virtual playouts beside the real one, which follows the cheapest.
 ///
-/// Each aims at a margin above its reference, moves towards it at the speed of time-stretching, waits for a packet that
-/// comes late, and is charged in one unit, milliseconds of delay, for what it holds, what it conceals and how it moves.
+/// Each aims at a margin above its reference, moves towards that at the speed of time-stretching, waits for a packet that
+/// comes late, and is charged in one unit, milliseconds of delay, for what it holds back, what it conceals and how it
+/// moves. What is cheapest tells what the network is like: a margin above the fastest packet where the jitter is steady,
+/// a level that follows the slowest where a queue fills and drains.
 pub(super) struct Delay {
-    t: Tuning,
+    /// The milliseconds of delay that one per cent of concealment costs.
+    loss_price_ms: f32,
     windows: [Window; NUM_REFERENCES],
-    held: [f32; NUM_MEMBERS],
-    costs: [f32; NUM_MEMBERS],
-    best: usize,
-    num_packets: u32,
-    newest_delay_ms: f32,
-    reorder_ms: f32,
-    reference_ms: f32,
+    held: [[f32; MARGINS.len()]; NUM_REFERENCES],
+    costs: [[f32; MARGINS.len()]; NUM_REFERENCES],
+    /// Which is followed: its reference and its margin.
+    best: (usize, usize),
+    num_packets: f32,
+    newest_ms: f32,
+    detour_ms: f32,
 }
 
 impl Delay {
-    pub(super) fn new(t: Tuning) -> Self {
-        let windows = std::array::from_fn(|index| {
-            Window::new(*SLOWEST_MS.iter().chain(&FASTEST_MS).nth(index).expect("one span for each"))
+    pub(super) fn new(loss_price_ms: f32) -> Self {
+        let mut windows = SLOWEST_MS.iter().chain(&FASTEST_MS).map(|span_ms| Window::new(*span_ms));
+        // Nothing is known yet: a steady playout with hardly a margin, until there is reason for more.
+        let costs = std::array::from_fn(|reference| {
+            let doubt = if reference < SLOWEST_MS.len() { 25.0 } else { 20.0 };
+            MARGINS.map(|margin| doubt + (margin - MARGINS[1]).abs())
         });
-        let mut delay = Self {
-            t,
-            windows,
-            held: [0.0; NUM_MEMBERS],
-            costs: [0.0; NUM_MEMBERS],
-            best: 0,
-            num_packets: 0,
-            newest_delay_ms: 0.0,
-            reorder_ms: 0.0,
-            reference_ms: 0.0,
+        let mut bank = Self {
+            loss_price_ms,
+            windows: std::array::from_fn(|_| windows.next().unwrap_or_else(|| Window::new(FASTEST_MS[0]))),
+            held: [[0.0; MARGINS.len()]; NUM_REFERENCES],
+            costs,
+            best: (0, 0),
+            num_packets: 0.0,
+            newest_ms: 0.0,
+            detour_ms: 0.0,
         };
-        for (member, cost) in delay.costs.iter_mut().enumerate() {
-            let margin = MARGINS[member % MARGINS.len()];
-            // Nothing is known yet: a steady playout with hardly a margin, until there is reason for more.
-            let is_steady = member / MARGINS.len() >= SLOWEST_MS.len();
-            *cost = 20.0 + (margin - MARGINS[1]).abs() + if is_steady { 0.0 } else { 5.0 };
-        }
-        delay.best = delay.cheapest();
-        delay
+        bank.best = bank.cheapest();
+        bank
     }
 
-    fn cheapest(&self) -> usize {
-        let mut best = 0;
-        for member in 1..NUM_MEMBERS {
-            if self.costs[member] < self.costs[best] {
-                best = member;
-            }
-        }
-        best
-    }
-
+    /// Learn from a packet, which must not be a duplicate.
     pub(super) fn observe(&mut self, arrival: Arrival) {
         let delay = arrival.delay_ms;
         if arrival.is_newest {
-            self.reorder_ms *= self.t.reorder_decay;
-            self.newest_delay_ms = delay;
-            if self.num_packets == 0 {
-                for (member, held) in self.held.iter_mut().enumerate() {
-                    *held = delay + MARGINS[member % MARGINS.len()];
-                }
-                for window in &mut self.windows[..SLOWEST_MS.len()] {
-                    window.add(arrival.at_ms, delay);
-                }
-                for window in &mut self.windows[SLOWEST_MS.len()..] {
-                    window.add(arrival.at_ms, -delay);
-                }
+            self.detour_ms *= DETOUR_MEMORY;
+            self.newest_ms = delay;
+            if self.num_packets == 0.0 {
+                self.held = [MARGINS.map(|margin| delay + margin); NUM_REFERENCES];
+                self.slide(arrival);
             }
-            self.num_packets = self.num_packets.saturating_add(1);
+            self.num_packets += 1.0;
             self.charge(arrival);
-            let best = self.cheapest();
-            if self.costs[best] < self.costs[self.best] * (1.0 - self.t.stick) - 0.3 {
-                self.best = best;
+            let (reference, margin) = self.cheapest();
+            let followed = self.costs[self.best.0][self.best.1];
+            if self.costs[reference][margin] < followed * (1.0 - STICK) - STICK_MS {
+                self.best = (reference, margin);
             }
         } else {
-            self.reorder_ms = self.reorder_ms.max(delay - self.newest_delay_ms + self.t.reorder_extra);
+            self.detour_ms = self.detour_ms.max(delay - self.newest_ms + DETOUR_MARGIN_MS);
         }
-        for (index, window) in self.windows.iter_mut().enumerate() {
-            window.add(arrival.at_ms, if index < SLOWEST_MS.len() { delay } else { -delay });
-        }
-        self.reference_ms = self.reference(self.best / MARGINS.len());
+        self.slide(arrival);
     }
 
-    fn reference(&self, index: usize) -> f32 {
+    fn slide(&mut self, arrival: Arrival) {
+        let (slowest, fastest) = self.windows.split_at_mut(SLOWEST_MS.len());
+        for window in slowest {
+            window.add(arrival.at_ms, arrival.delay_ms);
+        }
+        for window in fastest {
+            window.add(arrival.at_ms, -arrival.delay_ms);
+        }
+    }
+
+    fn reference_ms(&self, index: usize) -> f32 {
         let extreme = self.windows[index].maximum;
         if index < SLOWEST_MS.len() { extreme } else { -extreme }
     }
 
     /// Let every virtual playout live through a packet.
     fn charge(&mut self, arrival: Arrival) {
-        let t = &self.t;
         let delay = arrival.delay_ms;
-        let count = self.num_packets as f32;
-        let keep = (1.0 - 1.0 / t.memory).min(1.0 - 1.0 / (count + 50.0));
-        // One per cent of concealment costs `price`, so a packet's worth of it a hundred times that.
-        let price = t.price * 100.0 / arrival.packet_ms;
-        let (late_price, move_price, slew) = if arrival.is_pause {
-            (price * t.pause_late, price * t.movement * t.pause_move, t.pause_slew * arrival.packet_ms)
-        } else {
-            (price, price * t.movement, t.slew * arrival.packet_ms)
-        };
-        let base = self.reference(NUM_REFERENCES - 1);
-        for index in 0..NUM_REFERENCES {
-            let reference = self.reference(index);
-            let range = index * MARGINS.len()..(index + 1) * MARGINS.len();
-            let members = self.held[range.clone()].iter_mut().zip(&mut self.costs[range]).zip(&MARGINS);
-            for ((held, cost), margin) in members {
-                let old = *held;
-                let want = reference + margin;
-                let is_near = want < old && want > old - t.hysteresis;
-                let moved = if is_near { old } else { want.clamp(old - slew, old + slew) };
-                // Inside the dead zone the real playout may be anywhere above its target: judge near the bottom.
-                let floor = if moved > want + t.hysteresis { moved } else { moved.min(want + 5.0) };
-                let late = (delay - floor).max(0.0);
-                let above = (moved - base - t.knee).max(0.0) * t.knee_slope;
-                let charged = moved - delay + above + late_price * late + move_price * (moved - old).abs();
-                *cost = keep * *cost + (1.0 - keep) * charged;
-                *held = moved.max(delay);
+        let keep = 1.0 - 1.0 / (self.num_packets + FIRST_MEMORY).min(MEMORY);
+        // A packet that is concealed is a hundred times one per cent.
+        let late_price = self.loss_price_ms * 100.0 / arrival.packet_ms;
+        let move_price = late_price * MOVEMENT_PRICE;
+        let step = SPEED * arrival.packet_ms;
+        let fastest = self.fastest_ms();
+        for (index, (held, costs)) in self.held.iter_mut().zip(&mut self.costs).enumerate() {
+            let extreme = self.windows[index].maximum;
+            let reference = if index < SLOWEST_MS.len() { extreme } else { -extreme };
+            for member in 0..MARGINS.len() {
+                let old = held[member];
+                let target = reference + MARGINS[member];
+                // Neither below the target nor far above it: one comparison, for the vector unit.
+                let is_near = (old - target - HYSTERESIS_MS / 2.0).abs() < HYSTERESIS_MS / 2.0;
+                let goal = if is_near { old } else { target };
+                let moved = smaller(larger(goal, old - step), old + step);
+                let is_above = moved > target + HYSTERESIS_MS;
+                let bottom = if is_above { moved } else { smaller(moved, target + BOTTOM_MS) };
+                let late = larger(delay - bottom, 0.0);
+                let gap = late + LONG_GAP_PRICE * larger(late - LONG_GAP_MS, 0.0);
+                let long = LONG_DELAY_PRICE * larger(moved - fastest - LONG_DELAY_MS, 0.0);
+                let cost = moved - delay + long + late_price * gap + move_price * (moved - old).abs();
+                costs[member] = keep * costs[member] + (1.0 - keep) * cost;
+                held[member] = larger(moved, delay);
             }
         }
     }
 
+    /// Find the cheapest member: its reference and its margin.
+    fn cheapest(&self) -> (usize, usize) {
+        let mut least = [f32::INFINITY; MARGINS.len()];
+        for costs in &self.costs {
+            for (least, cost) in least.iter_mut().zip(costs) {
+                *least = smaller(*least, *cost);
+            }
+        }
+        let least = least.iter().fold(f32::INFINITY, |least, cost| smaller(least, *cost));
+        let found = self.costs.as_flattened().iter().position(|cost| *cost <= least).unwrap_or(0);
+        (found / MARGINS.len(), found % MARGINS.len())
+    }
+
+    /// The delay to play at, in milliseconds from the first packet's; so the others.
+    pub(super) fn target_ms(&self) -> f32 {
+        self.reference_ms(self.best.0) + MARGINS[self.best.1].max(self.detour_ms())
+    }
+
+    /// How much longer than the others a packet may take that they overtake.
+    pub(super) fn detour_ms(&self) -> f32 {
+        if self.detour_ms > MIN_DETOUR_MS { self.detour_ms } else { 0.0 }
+    }
+
     /// The delay of the fastest packet of late.
     pub(super) fn fastest_ms(&self) -> f32 {
-        self.reference(NUM_REFERENCES - 1)
+        self.reference_ms(NUM_REFERENCES - 1)
     }
 
     /// The delay of the newest packet.
     pub(super) fn newest_ms(&self) -> f32 {
-        self.newest_delay_ms
+        self.newest_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Let 20 ms packets come with these delays and return the target.
+    fn target_after(delays: impl Iterator<Item = f32>) -> f32 {
+        let mut bank = Delay::new(100.0);
+        for (index, delay_ms) in delays.enumerate() {
+            bank.observe(Arrival { delay_ms, at_ms: index as f64 * 20.0, packet_ms: 20.0, is_newest: true });
+        }
+        bank.target_ms()
     }
 
-    /// The delay to play at, in milliseconds from the first packet's.
-    pub(super) fn target_ms(&self) -> f32 {
-        let margin = MARGINS[self.best % MARGINS.len()];
-        self.reference_ms + margin.max(if self.reorder_ms > 2.0 { self.reorder_ms } else { 0.0 })
+    #[test]
+    fn a_steady_network_needs_no_margin() {
+        assert!(target_after((0..1000).map(|index| (index % 3) as f32 * 0.3)) < 6.0);
     }
 
-    /// How long to wait for a packet that others have overtaken, in milliseconds.
-    pub(super) fn reorder_ms(&self) -> f32 {
-        self.reorder_ms
+    #[test]
+    fn frequent_jitter_is_covered_and_a_rare_stall_is_not() {
+        let jitter = |index: u32| (index.wrapping_mul(2_654_435_761) >> 24) as f32 / 255.0 * 40.0;
+        let target = target_after((0..3000).map(jitter));
+        assert!((35.0..70.0).contains(&target), "{target}");
+        // A stall of 300 ms every minute is worth less than 300 ms of delay.
+        let target = target_after((0..9000).map(|index| {
+            let since = index % 3000;
+            if since < 15 { 300.0 - since as f32 * 20.0 } else { 0.0 }
+        }));
+        assert!(target < 100.0, "{target}");
+    }
+
+    #[test]
+    fn a_queue_that_fills_and_drains_is_followed() {
+        let queue = |index: u32| if index % 3000 < 1500 { 0.0 } else { 250.0 };
+        assert!(target_after((0..6000).map(queue)) > 240.0);
+        let drained = target_after((0..7000).map(queue));
+        assert!(drained < 60.0, "{drained}");
+    }
+
+    #[test]
+    fn a_dearer_loss_is_paid_for_with_delay() {
+        let jitter = |index: u32| {
+            let part = (index.wrapping_mul(2_654_435_761) >> 24) as f32 / 255.0;
+            part * part * part * part * 200.0
+        };
+        let mut targets = [2.0, 50.0, 1000.0].map(|price| {
+            let mut bank = Delay::new(price);
+            for index in 0..4000 {
+                let at_ms = f64::from(index) * 20.0;
+                bank.observe(Arrival { delay_ms: jitter(index), at_ms, packet_ms: 20.0, is_newest: true });
+            }
+            bank.target_ms()
+        });
+        assert!(targets.is_sorted(), "{targets:?}");
+        targets.reverse();
+        assert!(targets[0] > targets[2] + 50.0, "{targets:?}");
+    }
+
+    #[test]
+    fn an_overtaken_packet_is_waited_for_next_time() {
+        let mut bank = Delay::new(100.0);
+        for index in 0..100 {
+            let at_ms = f64::from(index) * 20.0;
+            bank.observe(Arrival { delay_ms: 0.0, at_ms, packet_ms: 20.0, is_newest: true });
+        }
+        assert!(bank.detour_ms().abs() < f32::EPSILON);
+        bank.observe(Arrival { delay_ms: 30.0, at_ms: 1900.0, packet_ms: 20.0, is_newest: false });
+        assert!(bank.target_ms() >= 30.0);
+        assert!(bank.detour_ms() >= 30.0);
     }
 }

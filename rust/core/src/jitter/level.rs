@@ -11,29 +11,26 @@ const RISE: f32 = 1.02;
 
 /// The mean square of samples.
 pub(super) fn energy(samples: &[i16]) -> f32 {
-    let mut sum = 0.0_f32;
-    for chunk in samples.chunks(16) {
-        let squares: i64 = chunk.iter().map(|&sample| i64::from(i32::from(sample) * i32::from(sample))).sum();
-        sum += squares as f32;
-    }
-    sum / samples.len().max(1) as f32
+    mean_square(samples, |sample| f32::from(*sample))
 }
 
 /// The mean square of little-endian samples.
 pub(super) fn energy_of_pcm(pcm: &[u8]) -> f32 {
-    let samples = pcm.as_chunks::<2>().0;
-    let mut sum = 0.0_f32;
-    for chunk in samples.chunks(16) {
-        let squares: i64 = chunk
-            .iter()
-            .map(|bytes| {
-                let sample = i32::from(i16::from_le_bytes(*bytes));
-                i64::from(sample * sample)
-            })
-            .sum();
-        sum += squares as f32;
+    mean_square(pcm.as_chunks().0, |bytes| f32::from(i16::from_le_bytes(*bytes)))
+}
+
+#[inline(always)]
+fn mean_square<T>(samples: &[T], value: impl Fn(&T) -> f32) -> f32 {
+    // Eight sums at a time, which a compiler may not make of one.
+    let mut sums = [0.0_f32; 8];
+    let (chunks, rest) = samples.as_chunks::<8>();
+    for chunk in chunks {
+        for (sum, sample) in sums.iter_mut().zip(chunk) {
+            *sum += value(sample) * value(sample);
+        }
     }
-    sum / samples.len().max(1) as f32
+    let rest: f32 = rest.iter().map(|sample| value(sample) * value(sample)).sum();
+    (sums.iter().sum::<f32>() + rest) / samples.len().max(1) as f32
 }
 
 /// Follows the noise floor.
@@ -47,10 +44,9 @@ impl Level {
         Self { floor: INAUDIBLE }
     }
 
-    /// Learn from about 20 ms of what the sender sent, and say whether it is a pause.
-    pub(super) fn observe(&mut self, energy: f32) -> bool {
+    /// Learn from about 20 ms of what the sender sent.
+    pub(super) fn observe(&mut self, energy: f32) {
         self.floor = (self.floor * RISE).min(energy + 1.0);
-        self.is_pause(energy)
     }
 
     /// Whether sound of this energy is a pause.

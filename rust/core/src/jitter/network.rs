@@ -1,6 +1,6 @@
 //! Packets in real time from a network: play them as early as pays.
 
-use super::delay::{Arrival, Delay, Tuning};
+use super::delay::{Arrival, Delay};
 use super::level::energy_of_pcm;
 use super::line::{Line, Made};
 use super::{JitterOptions, JitterStats, Packet};
@@ -14,6 +14,14 @@ const MAX_SILENCES: usize = 64;
 const MAX_EARLY_MS: f64 = 1000.0;
 /// How many packets in a row may be behind what was played before the sender's clock is taken to have jumped.
 const MAX_BEHIND: u32 = 5;
+
+/// How much too early or too late playout has to be, in milliseconds, before it is moved by a frame.
+const SHORT_MS: f64 = 5.0;
+const SPARE_MS: f64 = 2.0;
+/// How long voiced speech is left alone after a change of its speed, in milliseconds, unless there is more to take out
+/// than this.
+const REST_MS: f64 = 80.0;
+const URGENT_MS: f64 = 60.0;
 
 /// A packet that came, by its place.
 #[derive(Clone, Copy)]
@@ -48,7 +56,7 @@ struct Sender {
 pub(super) struct Network {
     ms_per_sample: f64,
     drop_late: bool,
-    tuning: Tuning,
+    loss_price_ms: f32,
     delay: Delay,
     sender: Option<Sender>,
     headers: Box<[Header]>,
@@ -67,12 +75,12 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(options: &JitterOptions) -> Self {
-        let tuning = Tuning { price: options.loss_price_ms as f32, ..Tuning::default() };
+        let loss_price_ms = options.loss_price_ms as f32;
         Self {
             ms_per_sample: 1000.0 / f64::from(options.sample_rate),
             drop_late: options.drop_late,
-            delay: Delay::new(tuning.clone()),
-            tuning,
+            delay: Delay::new(loss_price_ms),
+            loss_price_ms,
             sender: None,
             headers: vec![NO_HEADER; NUM_HEADERS].into(),
             silences: VecDeque::with_capacity(MAX_SILENCES),
@@ -87,7 +95,7 @@ impl Network {
     }
 
     pub(super) fn reset(&mut self) {
-        self.delay = Delay::new(self.tuning.clone());
+        self.delay = Delay::new(self.loss_price_ms);
         self.sender = None;
         self.headers.fill(NO_HEADER);
         self.num_behind = 0;
@@ -184,13 +192,12 @@ impl Network {
             stats.jitter_ms += ((transit_ms - self.last_transit_ms).abs() - stats.jitter_ms) / 16.0;
         }
         self.last_transit_ms = transit_ms;
-        let is_pause = line.level.observe(energy_of_pcm(packet.pcm));
+        line.level.observe(energy_of_pcm(packet.pcm));
         self.delay.observe(Arrival {
             delay_ms: transit_ms as f32,
             packet_ms: self.ms(num_samples) as f32,
             at_ms: now * 1000.0 - transit_ms,
             is_newest,
-            is_pause,
         });
         let end = start + num_samples;
         self.headers[(seq & (NUM_HEADERS as i64 - 1)) as usize] = Header { seq, start, end };
@@ -287,7 +294,7 @@ impl Network {
             let gap = (place - position) as usize;
             if self.waited >= gap {
                 // Made up for all of it: go on, unless what is missing may still come as others were overtaken before.
-                let patience = self.ms(gap as i64) + f64::from(self.delay.reorder_ms());
+                let patience = self.ms(gap as i64) + f64::from(self.delay.detour_ms());
                 if self.delay_of(position, now) >= target_ms || self.ms(self.waited as i64) >= patience {
                     self.waited = 0;
                     line.skip_to(place);
@@ -301,8 +308,8 @@ impl Network {
         }
         line.conceal(count, next);
         made.invented += count;
-        if next.is_none() && line.is_in_pause() {
-            // Nothing is known to be lost, and nobody speaks: a pause grows longer.
+        if next.is_none() && line.is_in_pause() && self.waited >= line.frame_size() {
+            // More than one packet is missing, so they are held back rather than lost, and nobody speaks: a pause grows.
             made.expanded += count;
         } else {
             made.concealed += count;
@@ -325,7 +332,7 @@ impl Network {
         // A frame needs whole packets, so a part of one in the queue is held in vain: it is no tolerance.
         let rest = line.queued() % size;
         let tolerance_ms = self.delay_of(line.position() - line.queued() as i64, now) - self.ms(rest as i64);
-        let short_ms = target_ms - f64::from(self.tuning.grow_margin) - tolerance_ms;
+        let short_ms = target_ms - SHORT_MS - tolerance_ms;
         if short_ms > 0.0 {
             if !line.fetch(size) {
                 return;
@@ -338,9 +345,8 @@ impl Network {
             let want = (frames * size).saturating_sub(rest).min(self.samples(20.0));
             made.expanded = line.stretch(want, is_pause);
         } else {
-            let spare = ((tolerance_ms - target_ms - f64::from(self.tuning.shrink_margin)) / frame_ms).floor().max(0.0);
-            let spare = if spare >= 1.0 + f64::from(self.tuning.hy_real) / frame_ms { spare } else { 0.0 };
-            let want = rest + (spare as usize).min(100) * size;
+            let spare = ((tolerance_ms - target_ms - SPARE_MS) / frame_ms).max(0.0) as usize;
+            let want = rest + spare.min(100) * size;
             if want == 0 {
                 return;
             }
@@ -349,14 +355,14 @@ impl Network {
                 return;
             }
             let is_pause = line.is_queue_pause();
-            let is_urgent = self.ms(want as i64) > f64::from(self.tuning.urgent_ms);
+            let is_urgent = self.ms(want as i64) > URGENT_MS;
             if !is_pause && !is_urgent && self.rest_ms > 0.0 {
                 return;
             }
             made.accelerated = line.compress(want, is_pause, is_urgent);
         }
         if made.accelerated + made.expanded > 0 {
-            self.rest_ms = f64::from(self.tuning.cool_ms);
+            self.rest_ms = REST_MS;
         }
     }
 }

@@ -38,27 +38,40 @@ pub(super) struct PitchSearch {
     pub(super) longest: usize,
     coarse: Vec<f32>,
     energy: Vec<f64>,
+    /// For each lag: the product of the signal with itself and the energies, in the window and in the wider one.
+    near: Vec<f32>,
+    wide: Vec<f32>,
+    near_energy: Vec<f32>,
+    wide_energy: Vec<f32>,
     scores: Vec<f32>,
 }
 
+/// What matters at the edge of a gap is its last few ms, which do not hold a period of a low voice: so a window that is
+/// wider by this factor has a say as well, of this weight.
+const WIDER: usize = 3;
+const CONTEXT: f32 = 0.6;
 /// A period that is a whole fraction of the best is preferred if it scores this much of the best.
 const FRACTION_SCORE: f32 = 0.85;
 
 impl PitchSearch {
     pub(super) fn new(sample_rate: usize) -> Self {
         let decimation = (sample_rate / 4000).max(1);
-        let room = sample_rate / 10 / decimation + 2;
+        let room = sample_rate / 5 / decimation + 2;
         Self {
             decimation,
             shortest: sample_rate / 400,
             longest: sample_rate * 16 / 1000,
             coarse: Vec::with_capacity(room),
             energy: Vec::with_capacity(room),
+            near: Vec::with_capacity(room),
+            wide: Vec::with_capacity(room),
+            near_energy: Vec::with_capacity(room),
+            wide_energy: Vec::with_capacity(room),
             scores: Vec::with_capacity(room),
         }
     }
 
-    /// Find the period at the end of at most 100 ms of signal by comparing the last `window` samples, fewer where the
+    /// Find the period at the end of at most 200 ms of signal by comparing the last `window` samples, fewer where the
     /// signal is too short, with those before.
     pub(super) fn at_end(&mut self, signal: &[f32], window: usize) -> Period {
         let nothing = Period { lag: self.shortest, score: 0.0 };
@@ -75,20 +88,33 @@ impl PitchSearch {
         let end = self.coarse.len();
         let (first, last) = ((self.shortest / step).max(2), self.longest / step);
         let fewest = first.max(window / step / 4);
-        self.scores.clear();
+        for values in [&mut self.near, &mut self.wide, &mut self.near_energy, &mut self.wide_energy] {
+            values.clear();
+        }
         for lag in first..=last {
             if lag + fewest > end {
                 break;
             }
-            let length = (window / step).min(end - lag);
-            let (late, early) = (end - length, end - length - lag);
-            let product = f64::from(dot(&self.coarse[late..], &self.coarse[early..early + length]));
-            let energies = (sum - self.energy[late]) * (self.energy[early + length] - self.energy[early]);
-            self.scores.push((product / (energies + 1.0).sqrt()) as f32);
+            let start = end - (WIDER * window / step).min(end - lag);
+            let middle = start.max(end - (window / step).min(end));
+            let near = dot(&self.coarse[middle..], &self.coarse[middle - lag..end - lag]);
+            let far = dot(&self.coarse[start..middle], &self.coarse[start - lag..middle - lag]);
+            let energies = |from: usize| {
+                (sum - self.energy[from]) as f32 * (self.energy[end - lag] - self.energy[from - lag]) as f32
+            };
+            self.near.push(near);
+            self.wide.push(near + far);
+            self.near_energy.push(energies(middle));
+            self.wide_energy.push(energies(start));
         }
+        self.scores.clear();
+        let (near, wide) = (self.near.iter().zip(&self.near_energy), self.wide.iter().zip(&self.wide_energy));
+        self.scores.extend(near.zip(wide).map(|((near, near_energy), (wide, wide_energy))| {
+            near / (near_energy + 1.0).sqrt() + CONTEXT * wide / (wide_energy + 1.0).sqrt()
+        }));
         let Some(mut pick) = highest(&self.scores) else { return nothing };
         let best = self.scores[pick];
-        for fraction in [4, 3, 2] {
+        for fraction in [6, 5, 4, 3, 2] {
             let near = (first + pick + fraction / 2) / fraction;
             if near <= first {
                 continue;
@@ -125,4 +151,42 @@ impl PitchSearch {
 
 fn highest(scores: &[f32]) -> Option<usize> {
     (0..scores.len()).max_by(|&left, &right| scores[left].total_cmp(&scores[right]))
+}
+
+/// A voice for tests: pulses through a resonance, with the period at each sample.
+#[cfg(test)]
+pub(super) fn voice(samples: usize, period: impl Fn(usize) -> f32) -> Vec<i16> {
+    let (mut one, mut two, mut phase) = (0.0f32, 0.0f32, 1.0f32);
+    (0..samples)
+        .map(|at| {
+            let pulse = if phase >= 1.0 { 4000.0 } else { 0.0 };
+            phase = phase.fract() + 1.0 / period(at);
+            let next = pulse + 1.6 * one - 0.81 * two;
+            (one, two) = (next, one);
+            next as i16
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_voice_at_any_rate() {
+        for rate in [8000, 16_000, 44_100, 48_000] {
+            for period in (rate / 350..rate / 70).step_by(rate / 1000) {
+                let voice: Vec<f32> = voice(rate / 10, |_| period as f32).into_iter().map(f32::from).collect();
+                let found = PitchSearch::new(rate).at_end(&voice, rate / 50);
+                assert_eq!(found.lag % period, 0, "{} at {rate} Hz", found.lag);
+                assert!(found.score > 0.99);
+            }
+        }
+    }
+
+    #[test]
+    fn silence_has_no_pitch() {
+        assert!(PitchSearch::new(8000).at_end(&[0.0; 512], 160).score < 0.01);
+        assert!(PitchSearch::new(8000).at_end(&[], 160).score < 0.01);
+    }
 }

@@ -1,9 +1,9 @@
 //! Time scaling of what is about to be played, by whole pitch periods.
 
-use super::pitch::{PitchSearch, correlation};
+use super::pitch::{PitchSearch, correlation, dot};
 
 /// Two stretches of speech this much alike may be faded into each other.
-const ALIKE: f32 = 0.8;
+const ALIKE: f32 = 0.85;
 /// The same where delay has to go at once.
 const ALIKE_URGENT: f32 = 0.5;
 /// Longest cross-fade, in ms.
@@ -15,6 +15,8 @@ pub(super) struct Stretcher {
     fade: usize,
     /// What was played last, then the queue.
     line: Vec<f32>,
+    /// Energy of the line up to each sample.
+    energy: Vec<i64>,
 }
 
 /// A jump within the line, from `at` to `to`, with a cross-fade of `fade` samples from `at` and `to` on.
@@ -28,7 +30,13 @@ struct Jump {
 impl Stretcher {
     pub(super) fn new(sample_rate: u32) -> Self {
         let rate = (sample_rate as usize).clamp(8000, 48000);
-        Self { search: PitchSearch::new(rate), fade: rate * FADE_MS / 1000, line: Vec::with_capacity(rate / 5) }
+        let room = rate / 5;
+        Self {
+            search: PitchSearch::new(rate),
+            fade: rate * FADE_MS / 1000,
+            line: Vec::with_capacity(room),
+            energy: Vec::with_capacity(room + 1),
+        }
     }
 
     /// Take out about `want` samples near the head of `queue`: whole pitch periods, or exactly `want` if `passive`.
@@ -42,7 +50,7 @@ impl Stretcher {
         passive: bool,
         urgent: bool,
     ) -> usize {
-        let head = self.lay(history, queue);
+        let head = self.lay(history, queue, want);
         let Some(jump) =
             self.find(head, want, passive, urgent, |line, at, lag, fade| (at + lag + fade <= line).then_some(at + lag))
         else {
@@ -68,7 +76,7 @@ impl Stretcher {
         urgent: bool,
     ) -> usize {
         let room = queue.capacity() - queue.len();
-        let head = self.lay(history, queue);
+        let head = self.lay(history, queue, want);
         let Some(jump) = self.find(head, want, passive, urgent, |line, at, lag, fade| {
             (lag <= at.min(room) && at + fade <= line).then(|| at - lag)
         }) else {
@@ -87,14 +95,28 @@ impl Stretcher {
         put
     }
 
-    /// Lay out history and queue in one line and return where the queue begins.
-    fn lay(&mut self, history: &[i16], queue: &[i16]) -> usize {
-        let reach = 2 * self.search.longest;
-        let history = &history[history.len().saturating_sub(reach)..];
-        let queue = &queue[..queue.len().min(self.line.capacity() - history.len())];
+    /// Lay out history and the head of the queue in one line and return where the queue begins.
+    fn lay(&mut self, history: &[i16], queue: &[i16], want: usize) -> usize {
+        let longest = self.search.longest;
+        let history = &history[history.len().saturating_sub(2 * longest)..];
+        let queue = &queue[..queue.len().min(2 * longest + want).min(self.line.capacity() - history.len())];
         self.line.clear();
         self.line.extend(history.iter().chain(queue).map(|&sample| f32::from(sample)));
+        let mut sum = 0;
+        self.energy.clear();
+        self.energy.push(sum);
+        self.energy.extend(history.iter().chain(queue).map(|&sample| {
+            sum += i64::from(i32::from(sample) * i32::from(sample));
+            sum
+        }));
         history.len()
+    }
+
+    /// Say how much alike two pieces of the line are.
+    fn alike(&self, one: usize, other: usize, length: usize) -> f32 {
+        let energy = |at: usize| (self.energy[at + length] - self.energy[at]) as f32;
+        dot(&self.line[one..one + length], &self.line[other..other + length])
+            / (energy(one) * energy(other) + 1.0).sqrt()
     }
 
     /// Find the jump that is heard least. `target` says where a jump of `lag` at `at` leads, if it may be made.
@@ -119,32 +141,30 @@ impl Stretcher {
             let alike = correlation(&self.line[head..head + fade], &self.line[to..to + fade]);
             return Some(Jump { at: head, to, fade, alike });
         }
-        let window = self.fade.min(line / 2) * 2;
-        let period = self.search.at_end(&self.line, window);
-        let most = (want / period.lag).max(1);
         let threshold = if urgent { ALIKE_URGENT } else { ALIKE };
+        let period = self.search.at_end(&self.line, self.fade);
         let around = (shortest / 8).max(1);
+        let jump = |at: usize, lag: usize| {
+            let fades = [self.fade, self.fade / 2, shortest];
+            let (fade, to) = fades.into_iter().find_map(|fade| target(line, at, lag, fade).map(|to| (fade, to)))?;
+            Some(Jump { at, to, fade, alike: self.alike(at, to, fade) })
+        };
+        // Several periods are worth a look only where one is sure.
+        let most = if period.score < threshold { 1 } else { (want / period.lag).max(1) };
         for periods in (1..=most).rev() {
-            let mut best: Option<Jump> = None;
             let middle = period.lag * periods;
-            let step = (shortest / 2).max(1);
-            for at in (head..line).step_by(step) {
-                for lag in middle.saturating_sub(around)..=middle + around {
-                    let Some(fade) = [self.fade, self.fade / 2, shortest]
-                        .into_iter()
-                        .find(|&fade| target(line, at, lag, fade).is_some())
-                    else {
-                        continue;
-                    };
-                    let to = target(line, at, lag, fade)?;
-                    let alike = correlation(&self.line[at..at + fade], &self.line[to..to + fade]);
-                    if alike > best.as_ref().map_or(threshold, |best| best.alike) {
-                        best = Some(Jump { at, to, fade, alike });
-                    }
-                }
-            }
-            if best.is_some() {
-                return best;
+            let rough = (head..line)
+                .step_by((shortest / 2).max(1))
+                .flat_map(|at| [middle - around, middle, middle + around].map(|lag| (at, lag)))
+                .filter_map(|(at, lag)| Some((jump(at, lag)?, lag)))
+                .max_by(|left, right| left.0.alike.total_cmp(&right.0.alike));
+            let Some((rough, lag)) = rough else { continue };
+            let best = (lag + 1 - around..lag + around)
+                .filter_map(|lag| jump(rough.at, lag))
+                .max_by(|left, right| left.alike.total_cmp(&right.alike))
+                .unwrap_or(rough);
+            if best.alike > threshold {
+                return Some(best);
             }
         }
         None
@@ -166,21 +186,9 @@ impl Stretcher {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pitch::voice;
     use super::*;
     use proptest::prelude::*;
-
-    /// A voice of one pitch: `samples` samples of pulses through a resonance, at 8 kHz.
-    fn voice(period: usize, samples: usize) -> Vec<i16> {
-        let (mut one, mut two) = (0.0f32, 0.0f32);
-        let mut voice = Vec::with_capacity(samples);
-        for index in 0..samples {
-            let pulse = if index % period == 0 { 4000.0 } else { 0.0 };
-            let next = pulse + 1.6 * one - 0.81 * two;
-            (one, two) = (next, one);
-            voice.push(next as i16);
-        }
-        voice
-    }
 
     fn room(samples: &[i16]) -> Vec<i16> {
         let mut queue = Vec::with_capacity(samples.len() + 960);
@@ -190,7 +198,7 @@ mod tests {
 
     #[test]
     fn takes_out_whole_periods_of_a_voice() {
-        let voice = voice(57, 1600);
+        let voice = voice(1600, |_| 57.0);
         for (want, taken) in [(57, 57), (80, 57), (130, 114)] {
             let mut queue = room(&voice[800..1200]);
             assert_eq!(Stretcher::new(8000).compress(&voice[..800], &mut queue, want, false, false), taken);
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn puts_a_period_into_a_single_frame() {
-        let voice = voice(57, 1600);
+        let voice = voice(1600, |_| 57.0);
         let mut queue = room(&voice[800..960]);
         assert_eq!(Stretcher::new(8000).stretch(&voice[..800], &mut queue, 60, false, false), 57);
         let expected = &voice[800 - 57..960];
@@ -220,6 +228,45 @@ mod tests {
             assert_eq!(Stretcher::new(8000).stretch(&history, &mut queue, want, true, false), want);
             assert_eq!(queue, vec![0; 160]);
         }
+    }
+
+    #[test]
+    fn jumps_make_no_clicks() {
+        let voice = voice(4000, |at| 50.0 + at as f32 / 400.0);
+        let step = |samples: &[i16]| samples.windows(2).map(|pair| pair[0].abs_diff(pair[1])).max();
+        for at in (1000..3000).step_by(37) {
+            let mut stretcher = Stretcher::new(8000);
+            let (mut shorter, mut longer) = (room(&voice[at..at + 320]), room(&voice[at..at + 320]));
+            assert!(stretcher.compress(&voice[..at], &mut shorter, 60, false, false) > 0);
+            assert!(stretcher.stretch(&voice[..at], &mut longer, 60, false, false) > 0);
+            for queue in [shorter, longer] {
+                let line = [&voice[at - 10..at], &queue, &voice[at + 320..at + 330]].concat();
+                assert!(step(&line) <= step(&voice).map(|step| step + step / 10));
+            }
+        }
+    }
+
+    #[test]
+    fn noise_keeps_its_power_and_speech_its_sounds() {
+        let mut seed = 1u32;
+        let noise: Vec<i16> = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed as i32 >> 20) as i16
+        })
+        .take(4000)
+        .collect();
+        let power = |samples: &[i16]| samples.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>();
+        let (mut before, mut after) = (0.0, 0.0);
+        for at in (512..3500).step_by(80) {
+            let mut queue = room(&noise[at..at + 160]);
+            assert_eq!(Stretcher::new(8000).compress(&noise[..at], &mut queue, 80, true, false), 80);
+            before += power(&noise[at..at + 80]);
+            after += power(&queue);
+            // Nothing repeats in noise, so nothing is taken out of it as if it were a voice.
+            let mut queue = room(&noise[at..at + 320]);
+            assert_eq!(Stretcher::new(8000).compress(&noise[..at], &mut queue, 40, false, false), 0);
+        }
+        assert!((after / before - 1.0).abs() < 0.1, "{after} of {before}");
     }
 
     proptest! {
