@@ -63,11 +63,18 @@ ALLOWED: dict[str, set[str]] = {
     "server.app": {
         "server.account", "server.dialects.gradium", "server.dialects.gradium_post", "server.dialects.gradium_rest",
         "server.engines", "server.engines.together", "server.limits", "server.metrics", "server.post", "server.rest",
-        "server.session", "server.websocket", "+starlette", "+uvicorn",
+        "server.call", "server.dialects.telephony", "server.session", "server.ticks", "server.websocket",
+        "+starlette", "+uvicorn",
+    },
+    "server.call": {
+        "errors", "events", "server.dialects.telephony", "server.engines", "server.engines.together", "server.inbox",
+        "server.limits", "server.metrics", "server.onset", "server.request", "server.session", "server.ticks",
+        "telephony",
     },
     "server.inbox": {"events"},
     "server.limits": set(),
-    "server.metrics": {"events", "server.request"},
+    "server.metrics": {"events", "server.request", "telephony"},
+    "server.onset": {"audioop"},
     "server.post": {
         "server.account", "server.dialects.gradium_post", "server.dialects.gradium_rest", "server.rest",
         "server.session", "+starlette",
@@ -78,6 +85,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors", "events", "server.engines", "server.inbox", "server.limits", "server.metrics", "server.request",
         "server.voices",
     },
+    "server.ticks": set(),
     "server.websocket": {"server.session", "+starlette"},
     "server.dialects.__init__": set(),
     "server.dialects.gradium": {"gradium.protocol", "gradium.wire"},
@@ -88,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.dialects.gradium_rest": {
         "events", "gradium.rest_wire", "gradium.wire", "server.account", "server.dialects.gradium", "server.voices",
     },
+    "server.dialects.telephony": {"events", "server.dialects.gradium"},
     "server.engines.__init__": {"errors", "events", "server.voices"},
     "server.engines.activity": {"events"},
     "server.engines.apertium": {"server.engines", "server.engines.together"},
@@ -181,6 +190,7 @@ WITHOUT_IO = (
     "server.dialects.gradium",
     "server.dialects.gradium_post",
     "server.dialects.gradium_rest",
+    "server.dialects.telephony",
     "telephony.asterisk",
     "telephony.audiosocket",
     "telephony.events",
@@ -199,9 +209,10 @@ WITHOUT_IO = (
 IO_MODULES = {"asyncio", "os", "random", "secrets", "select", "socket", "threading", "time", "uuid"}
 # What a server computes without waiting for anybody.
 SERVER_MODULES_THAT_DO_NOT_WAIT = (
-    "server.account", "server.metrics", "server.request", "server.voices",
+    "server.account", "server.metrics", "server.onset", "server.request", "server.voices",
     "server.dialects.gradium", "server.dialects.gradium_post",
-    "server.dialects.gradium_rest", "server.engines.activity", "server.engines.models.utterances",
+    "server.dialects.gradium_rest", "server.dialects.telephony", "server.engines.activity",
+    "server.engines.models.utterances",
     "server.engines.scenario", "server.engines.schema", "server.engines.sentences", "server.engines.tones",
 )  # fmt: skip
 

@@ -110,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
             help="send at the speed of speech; default: yes, except to the offline server",
         )
 
-    serve = commands.add_parser("serve", help="run the local server")
+    serve = commands.add_parser(
+        "serve",
+        help="run the local server",
+        description="Run the local server: Gradium's services below BASE_PATH, and interpreted telephone calls at "
+        "BASE_PATH/telephony/twilio, telnyx, plivo, vonage and chan_websocket.",
+    )
     serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
     serve.add_argument("--script", type=Path, metavar="FILE", help="what `--engine script` says, in JSON or YAML")
     for flag, what, type_, names in (

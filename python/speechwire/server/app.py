@@ -19,13 +19,15 @@ from starlette.websockets import WebSocket
 
 from speechwire.server import post, rest
 from speechwire.server.account import Account
-from speechwire.server.dialects import gradium, gradium_rest
+from speechwire.server.call import Call
+from speechwire.server.dialects import gradium, gradium_rest, telephony
 from speechwire.server.dialects.gradium_post import Post
 from speechwire.server.engines import Engine
 from speechwire.server.engines.together import finish
 from speechwire.server.limits import DEFAULT_LIMITS, Places, ServerLimits
 from speechwire.server.metrics import CONTENT_TYPE, Metrics
 from speechwire.server.session import Connection, DialectProtocol, Meter, Session, Shared
+from speechwire.server.ticks import Ticks
 from speechwire.server.websocket import WebSocketConnection
 
 __all__ = ["create_app", "serve"]
@@ -73,6 +75,7 @@ def create_app(
     account = account or Account()
     sessions: set[asyncio.Task[None]] = set()
     metrics = Metrics()
+    ticks = Ticks()
     is_ready = False
 
     shared = Shared(
@@ -82,11 +85,14 @@ def create_app(
     def is_accepted(key: str | None) -> bool:
         return _is_accepted(key, accepted_keys)
 
-    async def serve_connection(connection: Connection, protocol: DialectProtocol, meter: Meter) -> None:
+    def remember_task() -> None:
         task = asyncio.current_task()
         assert task is not None
         sessions.add(task)
         task.add_done_callback(sessions.discard)
+
+    async def serve_connection(connection: Connection, protocol: DialectProtocol, meter: Meter) -> None:
+        remember_task()
         await Session(connection, protocol, meter, shared).run()
 
     def serve_websocket(product: gradium.Product) -> Callable[[WebSocket], Awaitable[None]]:
@@ -106,6 +112,19 @@ def create_app(
     async def serve_post(connection: Connection, asked: Post) -> None:
         protocol = gradium.open_protocol(asked.product, None, accepted=True)
         await serve_connection(connection, protocol, gradium_rest.Meter(account.usage, asked.product))
+
+    def serve_call(line: telephony.Line) -> Callable[[WebSocket], Awaitable[None]]:
+        def may_call(key: str | None, token: str | None) -> bool:
+            # As above, a token is used up by being shown.
+            redeemed = token is not None and account.tokens.redeem(token)
+            return redeemed or is_accepted(key)
+
+        async def serve_telephony(websocket: WebSocket) -> None:
+            remember_task()
+            shown = telephony.parameters(websocket.headers, websocket.query_params)
+            await Call(WebSocketConnection(websocket), line, shown, shared, ticks, may_call).run()
+
+        return serve_telephony
 
     async def end_sessions() -> None:
         if sessions:
@@ -142,6 +161,7 @@ def create_app(
     app = Starlette(
         routes=[
             *routes,
+            *(WebSocketRoute(path, serve_call(line)) for path, line in telephony.paths(base_path)),
             Route("/health", tell_health),
             Route("/metrics", tell_metrics),
             *rest.routes(account, is_accepted, base_path),

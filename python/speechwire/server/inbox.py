@@ -21,9 +21,15 @@ class Inbox:
 
     What comes in is always taken, as one message may be longer than the whole box; before the next is put, `room` has
     to be awaited.
+
+    Args:
+        max_bytes: Of audio and text that make the box full.
+        max_events: Of any size, that do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, max_events: int = MAX_EVENTS) -> None:
+        self._max_bytes = max_bytes
+        self._max_events = max_events
         self._events: deque[Input] = deque()
         self._num_bytes = 0
         self._closed = False
@@ -65,7 +71,7 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """True if `room` would wait."""
-        return self._num_bytes >= MAX_BYTES or len(self._events) >= MAX_EVENTS
+        return self._num_bytes >= self._max_bytes or len(self._events) >= self._max_events
 
 
 def _size(event: Input) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from speechwire.events import Start
 from speechwire.server.request import Request
+from speechwire.telephony import LegStats
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Outcome"]
 
@@ -21,6 +22,12 @@ _USED: Final = (
     ("audio_spoken_seconds_total", "Audio that engines gave."),
     ("busy_seconds_total", "Work of the engines' sessions, with the wait for their turns."),
 )
+# Of telephone legs, by their names there.
+_FRAMES: Final = {
+    "num_frames": "Frames sent in telephone calls.",
+    "num_late": "Those of them that left more than a frame after their time.",
+    "num_underruns": "Times that a far end ran dry inside of an answer.",
+}
 
 
 class Outcome(Enum):
@@ -40,6 +47,8 @@ class Metrics:
         self._num_waiting = 0
         self._ended: Counter[tuple[str, str]] = Counter()
         self._used: dict[str, list[float]] = {}  # by kind, in the order of _USED
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._frames: Counter[str] = Counter()
 
     @property
     def num_running(self) -> int:
@@ -75,6 +84,12 @@ class Metrics:
         """A request has ended, whether or not it ever ran."""
         self._ended[_kind(start), outcome.value] += 1
 
+    def count_call(self, framing: str, reason: str, stats: LegStats) -> None:
+        """A telephone call has ended, whether or not it ever began."""
+        self._calls[framing, reason] += 1
+        for name in _FRAMES:
+            self._frames[name] += getattr(stats, name)
+
     def text(self) -> str:
         """Return everything in Prometheus's text format.
 
@@ -98,6 +113,14 @@ class Metrics:
         for number, (name, text) in enumerate(_USED):
             samples = [(f'kind="{kind}"', seconds[number]) for kind, seconds in used.items()]
             lines += _family(name, "counter", text, samples)
+        lines += _family(
+            "calls_ended_total",
+            "counter",
+            "Telephone calls that have ended.",
+            [(f'framing="{framing}",reason="{reason}"', number) for (framing, reason), number in self._calls.items()],
+        )
+        for name, number in self._frames.items():
+            lines += _family(f"call_{name.removeprefix('num_')}_total", "counter", _FRAMES[name], [("", number)])
         factors = [
             (f'kind="{kind}",request_id="{request_id}"', _real_time_factor(request))
             for request_id, (kind, request) in self._running.items()

@@ -33,12 +33,13 @@ class Request:
         start: What the client wants.
         voice: To speak with, if it is known.
         engine: Answers.
+        frame_ms: Length of the pieces in which audio goes to the client; None for pieces as the engine says them.
 
     Raises:
         EngineError: The engine cannot serve the request.
     """
 
-    def __init__(self, start: Start, voice: Voice | None, engine: Engine) -> None:
+    def __init__(self, start: Start, voice: Voice | None, engine: Engine, *, frame_ms: float | None = FRAME_MS) -> None:
         self.output_sample_rate = 0
         if start.target_format is not None:
             self.output_sample_rate = sample_rate(start.target_format) or CONTAINER_SAMPLE_RATE
@@ -59,7 +60,7 @@ class Request:
             self._input_sample_rate = listening.input_sample_rate
             self._decoder = Transcoder(start.source_format, f"pcm_{self._input_sample_rate}")
         if start.target_format is not None:
-            self._encoder = Transcoder(f"pcm_{self.session.output_sample_rate}", start.target_format, FRAME_MS)
+            self._encoder = Transcoder(f"pcm_{self.session.output_sample_rate}", start.target_format, frame_ms)
 
     @property
     def spoken_s(self) -> float:

@@ -32,10 +32,11 @@ class WebSocketConnection:
         text = message.get("text")
         return cast(bytes, message["bytes"]) if text is None else cast(str, text)
 
-    async def send(self, message: str) -> None:
-        """Send a text message, waiting until the client has taken enough of the last ones."""
+    async def send(self, message: str | bytes) -> None:
+        """Send a message, waiting until the client has taken enough of the last ones."""
+        kind = "text" if isinstance(message, str) else "bytes"
         try:
-            await self._socket.send({"type": "websocket.send", "text": message})
+            await self._socket.send({"type": "websocket.send", kind: message})
         except (WebSocketDisconnect, RuntimeError) as error:  # the latter where uvicorn has closed on its own account
             raise Disconnected from error
 
