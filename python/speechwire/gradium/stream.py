@@ -231,6 +231,10 @@ class _AudioSession(Session):
         if audio:
             await self._link.send_audio(audio, self._name(client_req_id))
 
+    async def send_flush(self, flush_id: object = 0, client_req_id: str | None = None) -> None:
+        """Ask for all that is owed for the audio so far; a `flushed` message with the same id says that it has come."""
+        await self._link.send_flush(flush_id, self._name(client_req_id))
+
     async def send_eos(self, client_req_id: str | None = None) -> None:
         """Say that no more audio will come; what a conversion still holds goes first."""
         name = self._name(client_req_id)
@@ -269,10 +273,6 @@ class Stt(_AudioSession):
 
     product = wire.STT
     defaults: ClassVar[Mapping[str, Any]] = {"model_name": wire.DEFAULT_MODEL, "input_format": wire.DEFAULT_FORMAT}
-
-    async def send_flush(self, flush_id: object = 0, client_req_id: str | None = None) -> None:
-        """Ask for every word of the audio so far; a `flushed` message with the same id says that all have come."""
-        await self._link.send_flush(flush_id, self._name(client_req_id))
 
 
 class S2s(_AudioSession):
