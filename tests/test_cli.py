@@ -31,9 +31,11 @@ def speechwire(*arguments: str | Path, **changes: str) -> subprocess.CompletedPr
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(*arguments: str, **changes: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [*COMMAND, "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**changes)
+    ) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
@@ -195,6 +197,7 @@ def test_failures_are_one_line_and_leave_no_file(tmp_path: Path, arguments: list
         ["serve", "--mt", "opus-mt"],
         ["serve", "--tts", "espeak:en"],
         ["serve", "--engine", "loopback", "--stt", "pocketsphinx"],
+        ["serve", "--engine", "loopback", "--upstream", "http://127.0.0.1:1/api"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
@@ -204,6 +207,32 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 def test_a_wrong_name_of_a_model_lists_the_names() -> None:
     said = speechwire("serve", "--mt", "moses").stderr
     assert "argument --mt: expected apertium, argos[:FOLDER] or opus-mt:FOLDER, got 'moses'" in said
+
+
+def test_a_gateway_needs_a_key() -> None:
+    done = speechwire("serve", "--engine", "gradium", "--upstream", "http://127.0.0.1:1/api")
+    assert done.returncode == 1
+    assert done.stderr == "speechwire: missing API key: give api_key or set GRADIUM_API_KEY\n"
+
+
+def test_a_gateway_interprets_by_the_service_behind_it(tmp_path: Path) -> None:
+    with serving("--engine", "loopback") as (upstream, _):
+        with serving("--engine", "gradium", "--upstream", f"{upstream}/api", GRADIUM_API_KEY="k") as (address, _):
+            done = speechwire(
+                "translate",
+                SAMPLE,
+                "-o",
+                tmp_path / "out.wav",
+                "--to",
+                "es",
+                "--url",
+                f"{address}/api",
+                "--no-realtime",
+            )
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(SAMPLE)) as sent, wave.open(str(tmp_path / "out.wav")) as heard:
+        duration_s = sent.getnframes() / sent.getframerate()
+        assert abs(heard.getnframes() / heard.getframerate() - duration_s) < 0.1
 
 
 def test_missing_program_is_named(tmp_path: Path) -> None:

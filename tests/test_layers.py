@@ -100,6 +100,10 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.__init__": {"errors", "events", "server.voices"},
     "server.engines.activity": {"events"},
     "server.engines.apertium": {"server.engines", "server.engines.together"},
+    "server.engines.gradium": {
+        "errors", "events", "gradium.client", "gradium.stream", "gradium.wire", "server.engines",
+        "server.engines.together", "server.voices",
+    },
     "server.engines.loopback": {
         "events", "server.engines", "server.engines.activity", "server.engines.sentences", "server.engines.tones",
         "server.voices",
@@ -176,8 +180,8 @@ ALLOWED: dict[str, set[str]] = {
     "telephony.vonage": {"errors", "events", "telephony.events", "telephony.framing"},
     "cli": {
         "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",
-        "server.engines.local", "server.engines.loopback", "server.engines.models.names", "server.engines.script",
-        "server.engines.stages", "+rich",
+        "server.engines.gradium", "server.engines.local", "server.engines.loopback", "server.engines.models.names",
+        "server.engines.script", "server.engines.stages", "+rich",
     },
 }  # fmt: skip
 

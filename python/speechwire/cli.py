@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from speechwire.codec import WavReader, WavWriter, build_info
 from speechwire.errors import SpeechwireError
-from speechwire.gradium import GradiumClient, wire
+from speechwire.gradium import GradiumClient, Limits, wire
 from speechwire.gradium.client import KEY_VARIABLE
 from speechwire.server.engines.models.names import (
     RECOGNIZERS,
@@ -40,7 +40,7 @@ __all__ = ["main"]
 
 T = TypeVar("T")
 
-ENGINES: Final = ("loopback", "local", "script")
+ENGINES: Final = ("loopback", "local", "script", "gradium")
 MAX_PORT: Final = 65535
 SENTENCE_ENDS: Final = (".", "!", "?", "…")
 
@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("expected --engine script and --script FILE together, got one of them")
     if arguments.command is _serve and arguments.engine != "local" and (arguments.stt or arguments.mt or arguments.tts):
         parser.error(f"expected --engine local with --stt, --mt and --tts, got {arguments.engine}")
+    if arguments.command is _serve and arguments.engine != "gradium" and arguments.upstream is not None:
+        parser.error(f"expected --engine gradium with --upstream, got {arguments.engine}")
     try:
         asyncio.run(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -118,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--engine", choices=ENGINES, default="local", help="what answers; default: %(default)s")
     serve.add_argument("--script", type=Path, metavar="FILE", help="what `--engine script` says, in JSON or YAML")
+    serve.add_argument(
+        "--upstream",
+        metavar="URL",
+        help=f"service that `--engine gradium` forwards to, with the key in ${KEY_VARIABLE}; default: {wire.BASE_URL}",
+    )
     for flag, what, type_, names in (
         ("--stt", "recognises speech", _stage(recognizer_named), RECOGNIZERS),
         ("--mt", "translates", _stage(translator_named), TRANSLATORS),
@@ -351,7 +358,7 @@ async def _serve_until_cancelled(arguments: argparse.Namespace) -> None:
     from speechwire.server import ServerLimits
 
     async with serve(
-        _engine(arguments.engine, arguments.script, arguments.stt, arguments.mt, arguments.tts),
+        _engine(arguments.engine, arguments.script, arguments.stt, arguments.mt, arguments.tts, arguments.upstream),
         host=arguments.host,
         port=arguments.port,
         api_keys=arguments.api_key,
@@ -381,7 +388,13 @@ def _engine(
     recognizer: Recognizer | None = None,
     translator: Translator | None = None,
     synthesizer: Synthesizer | None = None,
+    upstream: str | None = None,
 ) -> Engine:
+    if name == "gradium":
+        from speechwire.server.engines.gradium import GradiumEngine
+
+        # A speaker may pause for longer than a service may be silent otherwise; pings find the one that is gone.
+        return GradiumEngine(GradiumClient(base_url=upstream or wire.BASE_URL, limits=Limits(idle_s=None)))
     if script is not None:
         from speechwire.server.engines.script import ScriptEngine
 

@@ -1,0 +1,213 @@
+"""The engine that forwards to another service: what passes, and that no end of it is quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from harness import READY, Behaviour, Peer, converse, loopback_server, misbehaving_server, run
+from speechwire.events import Audio, FailureKind, Flush, Start, Transcript
+from speechwire.gradium import GradiumClient, Limits
+from speechwire.server import serve
+from speechwire.server.engines import Answer, EngineError, Input
+from speechwire.server.engines.gradium import GradiumEngine
+from test_faults import audio_message
+from test_server import speech_like
+from test_server_calls import CONNECTED, STOP, call, media, metric, noise, start
+
+KEY = "gd_4c0ffee5ecre7"
+START = Start("pcm_8000", "pcm_8000", target_language="es")
+LIMITS = Limits(connect_s=0.5, ready_s=0.4, idle_s=0.5, send_s=0.5, close_s=0.3, keepalive_s=None)
+
+
+def engine(base_url: str) -> GradiumEngine:
+    return GradiumEngine(GradiumClient(base_url=base_url, api_key=KEY, limits=LIMITS))
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 24000])
+def test_audio_and_texts_come_back_from_the_service_behind(sample_rate: int) -> None:
+    pcm = speech_like(sample_rate).tobytes()
+
+    async def main() -> list[Answer]:
+        async with loopback_server() as base_url:
+            session = engine(base_url).listen(START, sample_rate)
+            assert session.input_sample_rate == session.output_sample_rate == sample_rate
+            return await converse(session, *(Audio(pcm[place : place + 320]) for place in range(0, len(pcm), 320)))
+
+    answers = run(main())
+    assert b"".join(answer.audio for answer in answers if isinstance(answer, Audio)) == pcm
+    assert next(answer.text for answer in answers if isinstance(answer, Transcript)) == "segment 1"
+
+
+def test_a_rate_that_the_service_does_not_know_becomes_one_that_it_does() -> None:
+    session = engine("http://127.0.0.1:1").listen(START, 11025)
+    assert (session.input_sample_rate, session.output_sample_rate, session.busy_s) == (24000, 24000, 0.0)
+
+
+def test_a_flush_is_answered_when_the_service_has_answered_it() -> None:
+    pcm = speech_like(8000, 0.08).tobytes()  # one frame of the service's
+
+    async def main() -> list[Answer]:
+        async with loopback_server() as base_url:
+            return await converse(engine(base_url).listen(START, 8000), Audio(pcm), Flush(7), Audio(pcm))
+
+    answers = run(main())
+    place = answers.index(Flush(7))
+    assert b"".join(answer.audio for answer in answers[:place] if isinstance(answer, Audio)) == pcm
+    assert b"".join(answer.audio for answer in answers[place:] if isinstance(answer, Audio)) == pcm
+
+
+def test_the_service_is_asked_for_what_the_client_wants() -> None:
+    setups: list[dict[str, Any]] = []
+
+    async def behave(peer: Peer) -> None:
+        await peer.accept()
+        setups.append(json.loads(await peer.recv()))
+        await peer.close(1011, "enough")
+
+    async def main() -> None:
+        async with misbehaving_server(behave) as base_url:
+            starts = (START, Start("pcm_8000", "pcm_8000", "en", None, voice_id="v"))
+            for given in starts:
+                with pytest.raises(EngineError, match="enough"):
+                    await converse(engine(base_url).listen(given, 8000))
+
+    run(main())
+    assert [(s["input_format"], s["output_format"], s["voice_id"], json.loads(s["json_config"])) for s in setups] == [
+        ("pcm_8000", "pcm_8000", "B36pbz5_UoWn4BDl", {"target_language": "es"}),
+        ("pcm_8000", "pcm_8000", "v", {"language": "en"}),
+    ]
+
+
+def test_what_it_cannot_do_is_refused_before_there_is_a_connection() -> None:
+    there = engine("http://127.0.0.1:1")
+    for given, problem in (
+        (Start("pcm_8000", None), "expected a request to interpret, got one to recognise"),
+        (Start("pcm_8000", "pcm_8000"), "expected a target language or a voice, got neither"),
+    ):
+        with pytest.raises(EngineError, match=problem) as raised:
+            there.listen(given, 8000)
+        assert raised.value.kind is FailureKind.INPUT
+    with pytest.raises(EngineError, match="got a text to speak"):
+        there.speak(Start(None, "pcm_8000"), 8000)
+    with pytest.raises(EngineError, match="unsupported target_language 'xx'") as raised:
+        there.listen(Start("pcm_8000", "pcm_8000", target_language="xx"), 8000)
+    assert raised.value.kind is FailureKind.INPUT
+
+
+async def endless() -> AsyncIterator[Input]:
+    while True:
+        yield Audio(bytes(320))
+        await asyncio.sleep(0.001)
+
+
+async def reset(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send(READY)
+    await peer.recv()
+    await peer.send(audio_message())
+    peer.reset()
+
+
+async def vanish(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send(READY)
+    await peer.recv()
+    await peer.finish()
+
+
+async def fall_silent(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send(READY)
+    await peer.drain()
+
+
+async def refuse(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send('{"type":"error","message":"API key is revoked or expired","code":1008}')
+    await peer.close(1008, "API key is revoked or expired")
+
+
+async def end_early(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send(READY)
+    await peer.send('{"type":"end_of_stream"}')
+    await peer.close(1000)
+
+
+FAULTS: list[tuple[Behaviour, str]] = [
+    (reset, "the service behind failed"),
+    (vanish, "the service behind failed"),
+    (fall_silent, "nothing came from the server for 0.5 s"),
+    (refuse, "the service behind refused this server's key"),
+    (end_early, "the service behind failed"),
+]
+
+
+@pytest.mark.parametrize(("behave", "problem"), FAULTS, ids=[behave.__name__ for behave, _ in FAULTS])
+def test_a_service_that_drops_out_ends_the_request_with_the_reason(behave: Behaviour, problem: str) -> None:
+    async def say(_: Answer) -> None:
+        pass
+
+    async def main() -> None:
+        async with misbehaving_server(behave) as base_url:
+            with pytest.raises(EngineError, match=problem) as raised:
+                await engine(base_url).listen(START, 8000).run(endless(), say)
+            assert KEY not in str(raised.value)
+
+    run(main())
+
+
+@pytest.mark.parametrize(("behave", "problem"), FAULTS, ids=[behave.__name__ for behave, _ in FAULTS])
+def test_a_service_that_drops_out_ends_the_call_with_the_reason(behave: Behaviour, problem: str) -> None:
+    async def main() -> None:
+        async with misbehaving_server(behave) as base_url, serve(engine(base_url)) as address:
+            async with call(address) as far_end:
+                await far_end.say(CONNECTED, start(), media(noise(0.02)), media(noise(0.02), 2))
+                end = await far_end.listen()
+            assert end is not None
+            assert end[0] == 1011
+            assert problem[:100] in end[1]
+            assert await metric(address, 'calls_ended_total{framing="twilio",reason="engine"}') == 1
+
+    run(main())
+
+
+def test_no_service_at_all_ends_the_call() -> None:
+    async def main() -> None:
+        async with serve(engine("http://127.0.0.1:1")) as address, call(address) as far_end:
+            await far_end.say(CONNECTED, start())
+            end = await far_end.listen()
+            assert end is not None
+            assert end[0] == 1011
+            assert "the service behind failed" in end[1]
+
+    run(main())
+
+
+def test_a_call_goes_through_two_servers() -> None:
+    said = noise(1.0)
+
+    async def main() -> None:
+        async with (
+            loopback_server() as base_url,
+            serve(GradiumEngine(GradiumClient(base_url=base_url, api_key=KEY))) as address,
+            call(address) as far_end,
+        ):
+            await far_end.say(CONNECTED, start(target_language="fr"))
+            await far_end.speak(said)
+            await far_end.hear(0.9)
+            await far_end.say(STOP)
+            await far_end.listen()
+            assert said.startswith(bytes(far_end.heard))
+
+    run(main())
