@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import wave
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -254,3 +256,26 @@ def test_examples_run(example: str) -> None:
     assert "segment 1" in done.stdout
     with wave.open(str(SAMPLE)) as sent:
         assert f"{int(sent.getnframes() / 24000)}." in done.stdout.splitlines()[-1]
+
+
+def test_a_simulated_call_is_interpreted(tmp_path: Path) -> None:
+    # A short greeting, so that nobody has to wait for all of the recording.
+    speech, heard = tmp_path / "speech.wav", tmp_path / "heard.wav"
+    with wave.open(str(SAMPLE)) as sample, wave.open(str(speech), "wb") as cut:
+        cut.setparams(sample.getparams())
+        cut.writeframes(sample.readframes(3 * sample.getframerate()))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "phone_interpreter.py"),
+         "--simulate", str(speech), "-o", str(heard), "--port", str(port)],
+        capture_output=True, text=True, timeout=60, env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3.02 s said" in done.stdout  # whole frames
+    with wave.open(str(heard)) as said:
+        assert (said.getframerate(), said.getnchannels()) == (8000, 1)
+        samples = array("h", said.readframes(said.getnframes()))
+    # He hears nothing until he has been understood, and then somebody speak for a while.
+    assert max(map(abs, samples[:8000])) == 0
+    assert sum(abs(sample) > 300 for sample in samples) > 4000
