@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 @contextmanager
-def loopback_server() -> Iterator[tuple[str, int]]:
+def loopback_server(*options: str) -> Iterator[tuple[str, int]]:
     """Run `speechwire serve`; yields the base URL and the process id."""
-    command = [sys.executable, "-m", "speechwire.cli", "serve", "--engine", "loopback", "--port", "0"]
+    command = [sys.executable, "-m", "speechwire.cli", "serve", "--engine", "loopback", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

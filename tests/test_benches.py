@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import calls
 import companding
 import conversion
 import machine
@@ -189,3 +190,42 @@ def test_conversion_that_wraps_is_found_wrong() -> None:
 
     assert conversion.judge_from_float(wrap).startswith("no: 1.5 becomes 1")
     assert conversion.judge_from_float(codec.pcm_from_float) == "yes"
+
+
+def test_of_a_call_every_frame_is_looked_for() -> None:
+    sent = [bytes([number]) * 80 + bytes([number + 1]) * 80 for number in range(0, 200, 2)]
+    whole = b"".join(sent)
+    assert calls.count_frames(sent, whole) == (0, 0)
+    assert calls.count_frames(sent, bytes(500) + whole) == (0, 0)
+    assert calls.count_frames(sent, whole[:1600] + whole[1760:]) == (1, 0)
+    assert calls.count_frames(sent, whole[:-320]) == (2, 0)
+    assert calls.count_frames(sent, whole[1600:] + whole[:1600]) == (10, 0)
+    # One that was drawn out is there, though not as it was.
+    assert calls.count_frames(sent, whole[:1600] + b"\xee" * 220 + whole[1760:]) == (0, 1)
+    assert calls.count_frames(sent, b"") == (100, 0)
+
+
+def test_lateness_counts_from_the_earliest_frame_and_dryness_from_the_last() -> None:
+    on_time_s = [0.02 * number for number in range(200)]
+    assert max(calls.lateness_ms(on_time_s)) == pytest.approx(0.0, abs=1e-6)
+    held_up_s = [*on_time_s[:100], *(time_s + 0.05 for time_s in on_time_s[100:])]
+    assert sum(value > 49 for value in calls.lateness_ms(held_up_s)) == 100
+    assert [number for number, value in enumerate(calls.dry_ms(held_up_s)) if value > 1] == [100]
+
+
+def test_messages_are_found_however_the_stream_was_cut() -> None:
+    stream = (
+        b"\x81\x03abc"
+        + b"\x81\x7e\x01\x00"
+        + b"d" * 256
+        + b"\x89\x00"
+        + b"\x81\x7f"
+        + bytes(6)
+        + b"\x01\x02"
+        + b"e" * 258
+    )
+    whole = [(1, b"abc"), (1, b"d" * 256), (9, b""), (1, b"e" * 258)]
+    for place in range(len(stream) + 1):
+        first, rest = calls.split_messages(stream[:place])
+        second, rest = calls.split_messages(rest + stream[place:])
+        assert (first + second, rest) == (whole, b"")
