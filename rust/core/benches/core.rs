@@ -7,7 +7,6 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use speechwire_core::g711::{Law, decode_into, encode_into};
-use speechwire_core::jitter::{JitterBuffer, JitterOptions, Mode};
 use speechwire_core::message::{AudioFields, Value, decode_message, encode_audio_message};
 use speechwire_core::pcm::{pcm_from_float_into, pcm_to_float_into};
 use speechwire_core::{Format, FrameSlicer, Quality, Resampler, SampleFormat, Transcoder, WavReader, WavWriter};
@@ -150,36 +149,6 @@ fn bench_wav(criterion: &mut Criterion) {
     });
 }
 
-/// 20 ms packets at 8 kHz on time, and with every tenth lost.
-fn bench_jitter(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("jitter push and pop");
-    let sound = noise(320 * 150);
-    let packets: Vec<&[u8]> = sound.chunks_exact(320).collect();
-    for (name, lost_of_ten) in [("steady", 0), ("lossy", 1)] {
-        let options = JitterOptions {
-            sample_rate: 8000,
-            frame_ms: 20.0,
-            mode: Mode::Network,
-            loss_price_ms: 120.0,
-            drop_late: false,
-            start_ms: 0.0,
-        };
-        let mut buffer = JitterBuffer::new(&options).expect("valid");
-        let mut count = 0_u32;
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                let now = f64::from(count) * 0.02;
-                if count % 10 >= lost_of_ten {
-                    let packet = packets[count as usize % packets.len()];
-                    buffer.push(count as u16, count * 160, black_box(packet), now).expect("whole samples");
-                }
-                count += 1;
-                black_box(buffer.pop(now + 0.003).expect("a time").concealed)
-            });
-        });
-    }
-}
-
 criterion_group!(
     benches,
     bench_resample,
@@ -188,7 +157,6 @@ criterion_group!(
     bench_message,
     bench_slicer,
     bench_transcode,
-    bench_wav,
-    bench_jitter
+    bench_wav
 );
 criterion_main!(benches);
