@@ -160,6 +160,39 @@ def test_a_sender_that_begins_anew_is_heard_at_once() -> None:
     assert buffer.stats.num_lost == 0
 
 
+@pytest.mark.parametrize("back", [7_200, 900_000, 8 * 3600 * RATE, 1_000_000_000])
+def test_a_sender_that_begins_anew_with_both_counters_behind_is_soon_heard(back: int) -> None:
+    sent = frames(voice(RATE * 4))
+    buffer = JitterBuffer(RATE)
+    for i in range(1000):
+        # Old packets could look like this, so a few are needed to tell.
+        seq, timestamp = (i, i * SIZE) if i < 300 else (i - 20_000, i * SIZE - back)
+        buffer.push(seq & 0xFFFF, timestamp & 0xFFFF_FFFF, sent[i % 200], now=i * 0.02)
+        frame = buffer.pop(now=i * 0.02 + 0.003)
+        assert buffer.stats.target_delay_ms < 20
+        if i > 306:
+            assert frame.kind == "speech"
+            assert (frame.timestamp - timestamp - SIZE) % 2**32 == 0
+    assert buffer.stats.num_late <= 5
+    assert buffer.stats.jitter_ms < 1
+
+
+@pytest.mark.parametrize("packets", [20, 100, 3000])
+def test_one_packet_that_is_hopelessly_late_teaches_nothing(packets: int) -> None:
+    sent = frames(voice(RATE * 4))
+    buffer = JitterBuffer(RATE)
+    for i in range(packets + 200):
+        if i != 100:
+            buffer.push(i & 0xFFFF, i * SIZE, sent[i % 200], now=i * 0.02)
+        if i == 100 + packets:
+            buffer.push(100, 100 * SIZE, sent[100], now=i * 0.02)
+        frame = buffer.pop(now=i * 0.02 + 0.003)
+    assert frame.timestamp == (packets + 200) * SIZE
+    assert buffer.stats.target_delay_ms < 20
+    assert buffer.stats.num_late == 1
+    assert buffer.stats.num_reordered == 1
+
+
 def test_clear_silences_the_next_frame_with_a_short_fade() -> None:
     loud = np.full(SIZE * 8, 8000, dtype=np.int16).tobytes()
     for mode in ("network", "playout"):

@@ -12,6 +12,9 @@ const NUM_HEADERS: usize = 256;
 const MAX_SILENCES: usize = 64;
 /// How much earlier than any other a packet may be before its timestamp is not believed, in milliseconds.
 const MAX_EARLY_MS: f64 = 1000.0;
+/// How much longer than the newest packet one may take, in milliseconds, before nothing is learnt from it: no virtual
+/// playout waits for longer than that, and it may be of a clock that began anew.
+const MAX_DETOUR_MS: f64 = 360.0;
 /// How many packets in a row may be behind what was played before the sender's clock is taken to have jumped.
 const MAX_BEHIND: u32 = 5;
 
@@ -188,17 +191,19 @@ impl Network {
         stats.num_lost = sender.num_lost + expected.saturating_sub(sender.num_received);
 
         let transit_ms = self.delay_of(start, now);
-        if stats.num_received > 1 {
-            stats.jitter_ms += ((transit_ms - self.last_transit_ms).abs() - stats.jitter_ms) / 16.0;
-        }
-        self.last_transit_ms = transit_ms;
         line.level.observe(energy_of_pcm(packet.pcm));
-        self.delay.observe(Arrival {
-            delay_ms: transit_ms as f32,
-            packet_ms: self.ms(num_samples) as f32,
-            at_ms: now * 1000.0 - transit_ms,
-            is_newest,
-        });
+        if is_newest || transit_ms - f64::from(self.delay.newest_ms()) <= MAX_DETOUR_MS {
+            if stats.num_received > 1 {
+                stats.jitter_ms += ((transit_ms - self.last_transit_ms).abs() - stats.jitter_ms) / 16.0;
+            }
+            self.last_transit_ms = transit_ms;
+            self.delay.observe(Arrival {
+                delay_ms: transit_ms as f32,
+                packet_ms: self.ms(num_samples) as f32,
+                at_ms: now * 1000.0 - transit_ms,
+                is_newest,
+            });
+        }
         let end = start + num_samples;
         self.headers[(seq & (NUM_HEADERS as i64 - 1)) as usize] = Header { seq, start, end };
         self.note_silence(seq, start, end);
