@@ -193,6 +193,18 @@ def test_one_packet_that_is_hopelessly_late_teaches_nothing(packets: int) -> Non
     assert buffer.stats.num_reordered == 1
 
 
+@pytest.mark.parametrize("level", [0, 10])
+def test_pauses_are_shortened_after_a_stall_however_long_it_was(level: int) -> None:
+    quiet = np.random.default_rng(2).integers(-level, level + 1, RATE * 4, dtype=np.int16)
+    sent = frames(quiet)
+    # Nothing for 2 s, then all of it.
+    arrivals = [(max(i * 0.02, 22.0 if i >= 1000 else 0), i, i * SIZE, sent[i % 200]) for i in range(1300)]
+    got = [frame for _, frame in play(arrivals, 26)]
+    assert got[-1].timestamp == 1300 * SIZE
+    assert got[1199].timestamp == 1200 * SIZE
+    assert sum(frame.accelerated for frame in got[1100:1200]) == RATE * 2
+
+
 def test_clear_silences_the_next_frame_with_a_short_fade() -> None:
     loud = np.full(SIZE * 8, 8000, dtype=np.int16).tobytes()
     for mode in ("network", "playout"):

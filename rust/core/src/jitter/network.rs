@@ -364,6 +364,8 @@ impl Network {
             if !is_pause && !is_urgent && self.rest_ms > 0.0 {
                 return;
             }
+            // A pause loses exactly what is wanted or nothing, so no more is wanted than may go.
+            let want = if is_pause { want.min(line.queued() - size) } else { want };
             made.accelerated = line.compress(want, is_pause, is_urgent);
         }
         if made.accelerated + made.expanded > 0 {
