@@ -244,6 +244,18 @@ def test_playout_begins_at_once_and_keeps_every_sample() -> None:
             place = frame.timestamp
 
 
+@pytest.mark.parametrize("frame_ms", [5, 10, 20, 30, 40, 60])
+def test_playout_slowed_down_gets_to_the_end(frame_ms: float) -> None:
+    # A steady vowel could be stretched for ever.
+    pcm = np.asarray(4000 * np.sin(2 * np.pi * 125 * np.arange(RATE // 5) / RATE), dtype=np.int16)
+    buffer = JitterBuffer(RATE, frame_ms=frame_ms, mode="playout")
+    buffer.push(0, 0, pcm.tobytes(), now=0.0)
+    got = [buffer.pop(now=tick * frame_ms / 1000) for tick in range(round(600 / frame_ms))]
+    assert any(frame.expanded for frame in got)
+    assert max(frame.timestamp for frame in got if not math.isnan(frame.timestamp)) == len(pcm)
+    assert got[-1].kind == "silence"
+
+
 def test_playout_says_when_it_is_full_and_keeps_what_it_has() -> None:
     buffer = JitterBuffer(RATE, mode="playout")
     minute = bytes(2 * RATE * 60)

@@ -116,7 +116,8 @@ impl Playout {
                 let want = if is_pause { (size as f64 * PAUSE_SHARE) as usize } else { size };
                 made.expanded = line.stretch(want, is_pause);
                 if made.expanded > 0 {
-                    self.rest_ms = REST_MS;
+                    // A frame put in before every frame would be all that is ever heard.
+                    self.rest_ms = REST_MS.max(2.0 * self.ms(size));
                 }
             }
         }
