@@ -220,6 +220,54 @@ def test_clear_silences_the_next_frame_with_a_short_fade() -> None:
         assert not any(np.frombuffer(buffer.pop(now=0.04).pcm, np.int16))
 
 
+@pytest.mark.parametrize("mode", ["network", "playout"])
+def test_what_comes_after_clear_waits_for_the_fade(mode: Any) -> None:
+    buffer = JitterBuffer(RATE, mode=mode)
+    buffer.push(0, 0, np.full(SIZE * 4, 8000, dtype=np.int16).tobytes(), now=0.0)
+    buffer.pop(now=0.0)
+    buffer.clear()
+    answer = np.full(SIZE, -8000, dtype=np.int16).tobytes()
+    buffer.push(4, SIZE * 4, answer, now=0.01)
+    fading = np.frombuffer(buffer.pop(now=0.02).pcm, np.int16)
+    assert np.all(np.abs(np.diff(fading.astype(int), prepend=8000)) < 2000)
+    assert not any(fading[RATE * 5 // 1000 :])
+    assert buffer.pop(now=0.04).pcm == answer
+
+
+def test_clear_in_silence_stays_silent() -> None:
+    buffer = JitterBuffer(RATE, mode="playout")
+    buffer.push(0, 0, voice(RATE)[1200:1877].tobytes(), now=0.0)
+    kinds = [buffer.pop(now=tick * 0.02).kind for tick in range(20)]
+    assert kinds[-1] == "silence"
+    buffer.clear()
+    assert not any(buffer.pop(now=0.4).pcm)
+    # Nothing is fading, so the next answer begins at once.
+    buffer.clear()
+    buffer.push(0, 0, bytes(range(160)) * 2, now=0.41)
+    assert buffer.pop(now=0.42).pcm == bytes(range(160)) * 2
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 24000, 48000])
+def test_playout_runs_out_and_goes_on_without_a_click(sample_rate: int) -> None:
+    pcm = voice(sample_rate, sample_rate)
+    start, size = sample_rate * 15 // 100, sample_rate // 50
+    loudest = np.max(np.abs(np.diff(pcm.astype(int))))
+    for gone in range(3, 40, 3):
+        buffer = JitterBuffer(sample_rate, mode="playout")
+        # An answer in two chunks, the first of which ends anywhere in a frame and in a period.
+        end = start + 4 * size + gone * sample_rate // 2000
+        chunks = [pcm[start:end], pcm[end : end + 4 * size]]
+        heard = []
+        for tick in range(30):
+            if tick in (0, 12):
+                part = chunks[tick // 12]
+                buffer.push(0, 0, part.tobytes(), now=tick * 0.02)
+            heard.append(np.frombuffer(buffer.pop(now=tick * 0.02).pcm, np.int16))
+        assert not any(heard[11])
+        assert any(heard[12])
+        assert np.max(np.abs(np.diff(np.concatenate(heard[1:]).astype(int)))) < 1.3 * loudest
+
+
 def test_playout_begins_at_once_and_keeps_every_sample() -> None:
     pcm = voice(RATE * 3)
     buffer = JitterBuffer(RATE, mode="playout")

@@ -476,7 +476,10 @@ class JitterBuffer:
         """
 
     def clear(self) -> None:
-        """Drop all that waits: the next frame is silent after a fade of at most 5 ms. What was learnt stays."""
+        """Drop all that waits: if anything is being played, the next frame is silent after a fade of at most 5 ms.
+
+        What was learnt of the network stays.
+        """
 
     def finish(self) -> None:
         """Say that this answer is complete: what waits is played as it is, and the last frame filled up with silence.

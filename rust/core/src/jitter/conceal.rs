@@ -204,6 +204,11 @@ impl Concealer {
         self.remember(speech);
     }
 
+    /// Whether what went out last was made up.
+    pub(super) fn is_concealing(&self) -> bool {
+        self.concealed > 0
+    }
+
     /// Fill `out`: start or go on concealing.
     ///
     /// With `ahead` known the end of the gap leads into it, over several calls if need be; where the gap is smaller

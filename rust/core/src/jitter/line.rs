@@ -10,6 +10,9 @@ const HISTORY_MS: usize = 40;
 /// How much may be in the queue at a time, in milliseconds, besides a few frames.
 const QUEUE_MS: usize = 200;
 
+/// The longest fade into silence, and out of it where speech was cut off, in milliseconds.
+const FADE_MS: usize = 5;
+
 /// How a frame came about, in samples.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Made {
@@ -36,6 +39,9 @@ pub(super) struct Line {
     concealer: Concealer,
     stretcher: Stretcher,
     is_in_pause: bool,
+    fade: usize,
+    /// How many samples are still to be faded in.
+    rising: usize,
 }
 
 impl Line {
@@ -52,6 +58,8 @@ impl Line {
             concealer: Concealer::new(sample_rate),
             stretcher: Stretcher::new(sample_rate),
             is_in_pause: false,
+            fade: sample_rate as usize * FADE_MS / 1000,
+            rising: 0,
         }
     }
 
@@ -83,6 +91,7 @@ impl Line {
         self.store.restart(position);
         self.queue.clear();
         self.position = position;
+        self.rising = 0;
     }
 
     /// Forget everything.
@@ -112,6 +121,11 @@ impl Line {
         let start = self.queue.len();
         self.queue.resize(start + count, 0);
         self.store.copy_to(self.position, &mut self.queue[start..]);
+        let full = self.fade as f32;
+        for sample in self.queue[start..].iter_mut().take(self.rising) {
+            *sample = (f32::from(*sample) * (1.0 - self.rising as f32 / full)) as i16;
+            self.rising -= 1;
+        }
         self.concealer.play(&mut self.queue[start..]);
         self.skip_to(self.position + count as i64);
     }
@@ -168,11 +182,12 @@ impl Line {
         self.is_in_pause = self.level.is_pause(energy(&self.output));
     }
 
-    /// Make a silent frame, which what was played before fades into over `fade` samples.
-    pub(super) fn fall_silent(&mut self, fade: usize) {
-        let (head, tail) = self.output.split_at_mut(fade.min(self.output.len()));
-        tail.fill(0);
-        if !head.is_empty() {
+    /// Make a silent frame, which speech that `is_cut_off` or ran out fades into.
+    pub(super) fn fall_silent(&mut self, is_cut_off: bool) {
+        self.output.fill(0);
+        let has_run_out = self.concealer.is_concealing();
+        if is_cut_off || has_run_out {
+            let head = &mut self.output[..self.fade];
             self.concealer.conceal(head, None);
             let len = head.len() as f32;
             for (index, sample) in head.iter_mut().enumerate() {
@@ -180,6 +195,8 @@ impl Line {
                 *sample = (f32::from(*sample) * gain) as i16;
             }
             self.concealer.reset();
+            // What goes on in the midst of speech comes in as it went.
+            self.rising = if is_cut_off { 0 } else { self.fade };
         }
     }
 

@@ -25,8 +25,6 @@ pub const FRAME_MS: RangeInclusive<f64> = 5.0..=60.0;
 /// How much audio may wait, in milliseconds: what a network can hold back, and a long answer of a server.
 const CAPACITY_MS: usize = 10_000;
 const PLAYOUT_CAPACITY_MS: usize = 120_000;
-/// The longest fade after [`JitterBuffer::clear`], in milliseconds.
-const FADE_MS: f64 = 5.0;
 /// Times beyond this many seconds are refused: a double could not tell samples apart any more.
 const MAX_TIME_S: f64 = 1e10;
 
@@ -109,7 +107,7 @@ pub struct JitterStats {
     pub num_received: u64,
     /// Packets that the sequence numbers say were sent, and that have not come.
     pub num_lost: u64,
-    /// Packets that came after their place was played, or was too full to hold them.
+    /// Packets that came after their place was played, or that others had to make room for.
     pub num_late: u64,
     /// Packets that came once more.
     pub num_duplicates: u64,
@@ -162,7 +160,7 @@ pub struct JitterBuffer {
     policy: Policy,
     stats: JitterStats,
     now: f64,
-    fade: usize,
+    /// Whether the last frame was more than silence between talkspurts or answers.
     has_played: bool,
     is_fading: bool,
 }
@@ -206,7 +204,6 @@ impl JitterBuffer {
             policy,
             stats: JitterStats::default(),
             now: f64::NEG_INFINITY,
-            fade: (f64::from(sample_rate) * FADE_MS / 1000.0) as usize,
             has_played: false,
             is_fading: false,
         })
@@ -246,13 +243,15 @@ impl JitterBuffer {
         self.advance_clock(now)?;
         let frame_size = self.line.frame_size();
         let played = match &mut self.policy {
+            // What was played before a clear fades first, whatever came since.
+            _ if self.is_fading => None,
             Policy::Network(network) => network.pop(self.now, &mut self.line, &mut self.stats),
             Policy::Playout(playout) => playout.pop(self.now, &mut self.line, &mut self.stats),
         };
         let Some((made, timestamp)) = played else {
-            let fade = if self.is_fading { self.fade } else { 0 };
-            self.line.fall_silent(fade);
+            self.line.fall_silent(self.is_fading);
             self.is_fading = false;
+            self.has_played = false;
             return Ok(Frame {
                 pcm: self.line.output(),
                 kind: Kind::Silence,
@@ -263,7 +262,6 @@ impl JitterBuffer {
             });
         };
         self.has_played = true;
-        self.is_fading = false;
         if made.invented == 0 {
             self.line.listen();
         }
@@ -292,7 +290,7 @@ impl JitterBuffer {
         })
     }
 
-    /// Drop all that waits: the very next frame is silent, after a fade of at most 5 ms.
+    /// Drop all that waits: if anything is being played, the very next frame is silent, after a fade of at most 5 ms.
     ///
     /// What was learnt of the network stays.
     pub fn clear(&mut self) {
