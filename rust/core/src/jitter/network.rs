@@ -102,6 +102,7 @@ impl Network {
         self.sender = None;
         self.headers.fill(NO_HEADER);
         self.num_behind = 0;
+        self.rest_ms = 0.0;
         self.clear();
     }
 

@@ -48,6 +48,7 @@ impl Playout {
         self.since = None;
         self.clocks.clear();
         self.is_finished = false;
+        self.rest_ms = 0.0;
     }
 
     pub(super) fn finish(&mut self) {
