@@ -220,6 +220,24 @@ def test_clear_silences_the_next_frame_with_a_short_fade() -> None:
         assert not any(np.frombuffer(buffer.pop(now=0.04).pcm, np.int16))
 
 
+@pytest.mark.parametrize("pace", ["uneven", "pairs"])
+def test_a_consumer_that_comes_unevenly_hears_what_came(pace: str) -> None:
+    sent = frames(voice(RATE * 4))
+    buffer = JitterBuffer(RATE)
+    uneven_ms = np.random.default_rng(3).uniform(-2, 8, 2000)
+    came = 0
+    for tick in range(2000):
+        now = (tick * 20 + uneven_ms[tick]) / 1000 if pace == "uneven" else tick // 2 * 0.04 + 0.003
+        while came * 0.02 <= now:
+            buffer.push(came, came * SIZE, sent[came % 200], now=came * 0.02)
+            came += 1
+        buffer.pop(now=now)
+    # It is early once, and from then on there is a frame for when it is early again.
+    assert buffer.stats.concealed_samples <= SIZE
+    assert buffer.stats.accelerated_samples == 0
+    assert buffer.stats.expanded_samples == 0
+
+
 @pytest.mark.parametrize("mode", ["network", "playout"])
 def test_what_comes_after_clear_waits_for_the_fade(mode: Any) -> None:
     buffer = JitterBuffer(RATE, mode=mode)

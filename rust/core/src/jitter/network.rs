@@ -26,6 +26,11 @@ const SPARE_MS: f64 = 2.0;
 const REST_MS: f64 = 80.0;
 const URGENT_MS: f64 = 60.0;
 
+/// How much later than the earliest of late a frame may be asked for, in milliseconds, before those between count as
+/// never asked for, and how much of that is forgotten with every frame.
+const MAX_HOLDUP_MS: f64 = 40.0;
+const HOLDUP_MEMORY: f64 = 0.99;
+
 /// A packet that came, by its place.
 #[derive(Clone, Copy)]
 struct Header {
@@ -74,6 +79,8 @@ pub(super) struct Network {
     last_transit_ms: f64,
     num_behind: u32,
     last_seq: u16,
+    /// When the last frame was due by the consumer's own pace.
+    due_s: f64,
 }
 
 impl Network {
@@ -94,6 +101,7 @@ impl Network {
             last_transit_ms: 0.0,
             num_behind: 0,
             last_seq: 0,
+            due_s: f64::NEG_INFINITY,
         }
     }
 
@@ -103,6 +111,7 @@ impl Network {
         self.headers.fill(NO_HEADER);
         self.num_behind = 0;
         self.rest_ms = 0.0;
+        self.due_s = f64::NEG_INFINITY;
         self.clear();
     }
 
@@ -241,12 +250,23 @@ impl Network {
         }
     }
 
+    /// Return when this frame was due, by the earliest of late: a consumer that comes too late now will be early again.
+    ///
+    /// Judged by the time at which it came, the delay would be shortened whenever it is late, and be too short when not.
+    fn due(&mut self, now: f64, frame_ms: f64) -> f64 {
+        let held_up_ms = (now - self.due_s) * 1000.0 - frame_ms;
+        self.due_s =
+            if (0.0..MAX_HOLDUP_MS).contains(&held_up_ms) { now - held_up_ms * HOLDUP_MEMORY / 1000.0 } else { now };
+        self.due_s
+    }
+
     /// Return how the next frame was made and where it ends, None for silence.
     pub(super) fn pop(&mut self, now: f64, line: &mut Line, stats: &mut JitterStats) -> Option<(Made, i64)> {
+        let size = line.frame_size();
+        let now = self.due(now, self.ms(size as i64));
         if !self.is_playing {
             return None;
         }
-        let size = line.frame_size();
         let target_ms = f64::from(self.delay.target_ms());
         let mut made = Made::default();
         self.rest_ms -= self.ms(size as i64);
