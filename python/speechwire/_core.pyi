@@ -465,7 +465,8 @@ class JitterBuffer:
 
         Raises:
             AudioError: The payload ends inside a sample, is too long for the buffer (10 s, or 120 s waiting in playout
-                mode), or the time is not a finite one.
+                mode), or the time is not a finite one; in playout mode also where what waits has more than 256 places
+                at which the timestamp does not follow on. What waits stays as it is.
         """
 
     def pop(self, *, now: float) -> JitterFrame:

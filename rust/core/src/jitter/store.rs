@@ -8,25 +8,27 @@ pub(super) struct Store {
     samples: Box<[i16]>,
     held: Box<[u64]>,
     mask: i64,
+    capacity: i64,
     start: i64,
     end: i64,
 }
 
 impl Store {
-    /// Create a store for at least `min_samples`.
-    pub(super) fn new(min_samples: usize) -> Self {
-        let capacity = min_samples.next_power_of_two().max(64);
+    /// Create a store for `capacity` samples.
+    pub(super) fn new(capacity: usize) -> Self {
+        let size = capacity.next_power_of_two().max(64);
         Self {
-            samples: vec![0; capacity].into(),
-            held: vec![0; capacity / 64].into(),
-            mask: capacity as i64 - 1,
+            samples: vec![0; size].into(),
+            held: vec![0; size / 64].into(),
+            mask: size as i64 - 1,
+            capacity: capacity as i64,
             start: 0,
             end: 0,
         }
     }
 
     pub(super) fn capacity(&self) -> i64 {
-        self.mask + 1
+        self.capacity
     }
 
     /// The first place that can still be held.
@@ -176,7 +178,7 @@ mod tests {
             steps in prop::collection::vec((0_usize..200, 1_usize..90, any::<bool>()), 1..40),
             origin in prop_oneof![Just(0_i64), -5000_i64..5000, Just(i64::from(u32::MAX))],
         ) {
-            let mut store = Store::new(256);
+            let mut store = Store::new(250);
             store.restart(origin);
             let mut map = std::collections::BTreeMap::new();
             let mut next = 0_i16;
