@@ -163,7 +163,7 @@ impl Line {
 
     /// Put about `want` samples into the queue and return how many.
     pub(super) fn stretch(&mut self, want: usize, is_pause: bool) -> usize {
-        self.stretcher.stretch(&self.history, &mut self.queue, want, is_pause, false)
+        self.stretcher.stretch(&self.history, &mut self.queue, want, is_pause)
     }
 
     /// Move a frame out of the queue, which has to hold one.

@@ -67,17 +67,10 @@ impl Stretcher {
     /// Put in about `want` samples near the head of `queue`: whole pitch periods, or exactly `want` if `passive`.
     ///
     /// Returns how many samples were put in, 0 where that would be heard or the queue has no room for them.
-    pub(super) fn stretch(
-        &mut self,
-        history: &[i16],
-        queue: &mut Vec<i16>,
-        want: usize,
-        passive: bool,
-        urgent: bool,
-    ) -> usize {
+    pub(super) fn stretch(&mut self, history: &[i16], queue: &mut Vec<i16>, want: usize, passive: bool) -> usize {
         let room = queue.capacity() - queue.len();
         let head = self.lay(history, queue, want);
-        let Some(jump) = self.find(head, want, passive, urgent, |line, at, lag, fade| {
+        let Some(jump) = self.find(head, want, passive, false, |line, at, lag, fade| {
             (lag <= at.min(room) && at + fade <= line).then(|| at - lag)
         }) else {
             return 0;
@@ -212,7 +205,7 @@ mod tests {
     fn puts_a_period_into_a_single_frame() {
         let voice = voice(1600, |_| 57.0);
         let mut queue = room(&voice[800..960]);
-        assert_eq!(Stretcher::new(8000).stretch(&voice[..800], &mut queue, 60, false, false), 57);
+        assert_eq!(Stretcher::new(8000).stretch(&voice[..800], &mut queue, 60, false), 57);
         let expected = &voice[800 - 57..960];
         assert!(queue.iter().zip(expected).all(|(left, right)| left.abs_diff(*right) < 40));
         assert_eq!(queue.len(), 217);
@@ -225,7 +218,7 @@ mod tests {
             let mut queue = room(&[0; 160]);
             assert_eq!(Stretcher::new(8000).compress(&history, &mut queue, want, true, false), want);
             assert_eq!(queue, vec![0; 160 - want]);
-            assert_eq!(Stretcher::new(8000).stretch(&history, &mut queue, want, true, false), want);
+            assert_eq!(Stretcher::new(8000).stretch(&history, &mut queue, want, true), want);
             assert_eq!(queue, vec![0; 160]);
         }
     }
@@ -238,7 +231,7 @@ mod tests {
             let mut stretcher = Stretcher::new(8000);
             let (mut shorter, mut longer) = (room(&voice[at..at + 320]), room(&voice[at..at + 320]));
             assert!(stretcher.compress(&voice[..at], &mut shorter, 60, false, false) > 0);
-            assert!(stretcher.stretch(&voice[..at], &mut longer, 60, false, false) > 0);
+            assert!(stretcher.stretch(&voice[..at], &mut longer, 60, false) > 0);
             for queue in [shorter, longer] {
                 let line = [&voice[at - 10..at], &queue, &voice[at + 320..at + 330]].concat();
                 assert!(step(&line) <= step(&voice).map(|step| step + step / 10));
@@ -285,7 +278,7 @@ mod tests {
             let changed = if compress {
                 stretcher.compress(&history, &mut result, want, passive, urgent)
             } else {
-                stretcher.stretch(&history, &mut result, want, passive, urgent)
+                stretcher.stretch(&history, &mut result, want, passive)
             };
             prop_assert!(!passive || changed == 0 || changed == want);
             prop_assert_eq!(result.len(), if compress { queue.len() - changed } else { queue.len() + changed });
