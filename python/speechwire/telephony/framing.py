@@ -10,7 +10,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from speechwire.codec import decode_message
 from speechwire.errors import AudioError, WireError
@@ -28,6 +28,7 @@ __all__ = [
     "choose_format",
     "decode_payload",
     "expect_first_start",
+    "object_field",
     "optional_field",
     "parse_json",
     "quote",
@@ -44,8 +45,7 @@ Message = str | bytes
 LEAD_MS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(NamedTuple):
     """Audio of the caller, in order.
 
     Args:
@@ -170,7 +170,7 @@ def optional_field(message: Mapping[str, Any], *path: str) -> Any:
     """Return a field of a message by its path, None where it or what holds it is missing."""
     value: Any = message
     for depth, name in enumerate(path):
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):  # as JSON has it; the abstract class takes as long as the rest
             raise WireError(f"expected an object in {'.'.join(path[:depth])}, got {type(value).__name__}")
         value = value.get(name)
         if value is None:
@@ -178,13 +178,23 @@ def optional_field(message: Mapping[str, Any], *path: str) -> Any:
     return value
 
 
+def object_field(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object in a message, an empty one where it is missing or null."""
+    value = message.get(name)
+    if isinstance(value, dict):
+        return value
+    if value is not None:
+        raise WireError(f"expected an object in {name}, got {type(value).__name__}")
+    return {}
+
+
 def whole_number(value: Any, name: str) -> int:
     """Return a count that vendors write as a number or as a string of digits."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     # Longer ones are no counts, and Python takes its time to read them.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     raise WireError(f"expected a whole number in {name}, got {value!r:.40}")
 
 

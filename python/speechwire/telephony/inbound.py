@@ -28,6 +28,7 @@ class Inbound:
         self._frame_ms = frame_ms
         self._format = ""
         self._decoder: Transcoder | None = None
+        self._ms_per_byte = 0.0
         self._next_chunk: int | None = None
         self._next_timestamp_ms: float | None = None
         self._buffer: JitterBuffer | None = None
@@ -52,7 +53,8 @@ class Inbound:
 
     def feed(self, media: Media) -> list[bytes]:
         """Take audio that comes in order and return PCM."""
-        duration_ms = _duration_ms(media.payload, media.audio_format)
+        pcm = self._decode(media.payload, media.audio_format)
+        duration_ms = len(media.payload) * self._ms_per_byte
         if media.chunk is not None:
             if self._next_chunk is not None:
                 self._num_missing += max(0, media.chunk - self._next_chunk)
@@ -66,7 +68,7 @@ class Inbound:
                 self.gap_ms += media.timestamp_ms - self._next_timestamp_ms
             self._next_timestamp_ms = media.timestamp_ms + duration_ms
         self.received_ms += duration_ms
-        return self._decode(media.payload, media.audio_format)
+        return pcm
 
     def push(self, packet: Packet, now: float) -> None:
         """Take a packet; what it holds comes out of `pop`."""
@@ -86,10 +88,10 @@ class Inbound:
 
     def pop(self, now: float) -> list[bytes]:
         """Return the frames that are due."""
-        pcm: list[bytes] = []
         deadline = self.deadline
         if self._buffer is None or deadline is None:
-            return pcm
+            return []
+        pcm: list[bytes] = []
         if now - deadline > MAX_BEHIND_S:
             self._num_pops += int((now - deadline) * 1000 / self._frame_ms)
         while (deadline := self.deadline) is not None and deadline <= now:
@@ -100,6 +102,7 @@ class Inbound:
     def _decode(self, payload: bytes, audio_format: str) -> list[bytes]:
         if self._decoder is None or self._format != audio_format:
             self._decoder, self._format = Transcoder(audio_format, f"pcm_{self._sample_rate}"), audio_format
+            self._ms_per_byte = _duration_ms(b"\0", audio_format)
         return [pcm for pcm in self._decoder.feed(payload) if pcm]
 
 

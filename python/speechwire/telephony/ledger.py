@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Heard", "Ledger", "SentMark"]
 
@@ -32,8 +32,7 @@ class SentMark:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(NamedTuple):
     answer: int
     begin_ms: float
     end_ms: float

@@ -248,9 +248,11 @@ class PhoneLeg:
             return None
         if self._commands:
             return self._commands_since
+        inbound = self._inbound.deadline
         outbound = None if self._outbound is None else self._outbound.deadline
-        deadlines = [deadline for deadline in (self._inbound.deadline, outbound) if deadline is not None]
-        return min(deadlines, default=None)
+        if inbound is None or outbound is None:
+            return outbound if inbound is None else inbound
+        return min(inbound, outbound)
 
     @property
     def unsent_ms(self) -> float:

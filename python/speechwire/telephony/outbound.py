@@ -62,6 +62,7 @@ class Outbound:
         wire_rate = rate_of(framing.output_format)
         assert wire_rate is not None
         self._framing = framing
+        self._is_steady = framing.is_steady
         self._ledger = ledger
         self._sample_rate = sample_rate
         self._wire_rate = wire_rate
@@ -72,6 +73,7 @@ class Outbound:
             raise WireError(f"expected frames of a multiple of {framing.unit_bytes} bytes, got {frame_bytes}")
         self._mark_frames = math.inf if mark_ms is None else max(1, round(mark_ms / frame_ms))
         self._resampler = Transcoder(f"pcm_{sample_rate}", f"pcm_{wire_rate}")
+        self._resampler_delay_ms = self._resampler.delay_ms
         self._buffer = JitterBuffer(wire_rate, frame_ms=frame_ms, mode="playout")
         self._encode = _encoder(framing.output_format, is_big_endian=framing.is_big_endian)
         self._pacer = Pacer(frame_ms, framing.lead_ms, is_steady=framing.is_steady)
@@ -161,17 +163,18 @@ class Outbound:
     @property
     def deadline(self) -> float | None:
         """When `send` has something to do; None if not before more audio comes."""
-        deadline, dry_at = self._pacer.deadline, self._pacer.dry_at
-        if self._framing.is_steady:
-            return deadline
+        if self._is_steady:
+            return self._pacer.deadline
         if not self._answers or self._retry_at is None:
             return None
-        if self._ready_since is None and self._answers[0].place == self._answers[0].begin:
+        if self._ready_since is not None:
+            due = self._pacer.deadline
+        elif self._answers[0].place == self._answers[0].begin:
             return None
-        if deadline is None or dry_at is None:
-            return self._retry_at
-        # What is not there yet may still come before the far end has played all that it holds.
-        return max(dry_at if self._ready_since is None else deadline, self._retry_at)
+        else:
+            # What is not there yet may still come before the far end has played all that it holds.
+            due = self._pacer.dry_at
+        return self._retry_at if due is None or due < self._retry_at else due
 
     def send(self, now: float) -> list[Message]:
         """Return the frames that are due, each with its marks behind it."""
@@ -185,14 +188,14 @@ class Outbound:
         place, concealed = None, 0
         if not pcm:
             frame = self._buffer.pop(now=now)
-            pcm, concealed = frame.pcm, frame.concealed
-            if not math.isnan(frame.timestamp):
+            pcm, concealed, timestamp = frame.pcm, frame.concealed, frame.timestamp
+            if not math.isnan(timestamp):
                 # Places are counted without end, the buffer's time begins anew when it is reset.
-                ahead = (round(frame.timestamp) - self._played) & 0xFFFFFFFF
+                ahead = (round(timestamp) - self._played) & 0xFFFFFFFF
                 place = self._played + (min(ahead, self._pushed - self._played) if ahead < 1 << 31 else 0)
             elif frame.kind == "silence":
                 concealed = self._frame_size
-                if not self._framing.is_steady:
+                if not self._is_steady:
                     # The buffer gathers before it goes on, and is asked again when it has more, or in a frame's time.
                     waits = self._pushed > self._played
                     self._retry_at = now + self._frame_ms / 1000 if waits else None
@@ -225,9 +228,9 @@ class Outbound:
             messages += self._finish(now)
         answer = self._answers[0]
         begin_ms, answer.place = self._sent(answer), min(place, answer.end)
-        self.sent_ms += self._sent(answer) - begin_ms
-        ends_at = plays_at + self._frame_ms / 1000
-        self._ledger.add_frame(answer.number, begin_ms, self._sent(answer), plays_at, ends_at)
+        end_ms = self._sent(answer)
+        self.sent_ms += end_ms - begin_ms
+        self._ledger.add_frame(answer.number, begin_ms, end_ms, plays_at, plays_at + self._frame_ms / 1000)
         answer.num_unmarked += 1
         if not answer.is_open and answer.place >= answer.end:
             # Behind it, those that were ended without any audio.
@@ -235,7 +238,7 @@ class Outbound:
                 messages += self._finish(now)
         elif answer.num_unmarked >= self._mark_frames:
             answer.num_unmarked = 0
-            messages += self._mark(answer, self._sent(answer), now, ended=False)
+            messages += self._mark(answer, end_ms, now, ended=False)
         return messages
 
     def _finish(self, now: float) -> list[Message]:
@@ -253,8 +256,8 @@ class Outbound:
 
     def _place_ms(self, answer: _Answer, place: int) -> float:
         """Return a place in the application's audio of an answer: the resampler's delay is none of it."""
-        place_ms = 1000 * (place - answer.begin) / self._wire_rate - self._resampler.delay_ms
-        return min(max(0.0, place_ms), self._taken_ms(answer))
+        place_ms = 1000 * (place - answer.begin) / self._wire_rate - self._resampler_delay_ms
+        return 0.0 if place_ms <= 0 else min(place_ms, self._taken_ms(answer))
 
     def _taken_ms(self, answer: _Answer) -> float:
         return 1000 * (answer.num_bytes // 2) / self._sample_rate

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Departure", "Pacer"]
 
@@ -13,8 +12,7 @@ __all__ = ["Departure", "Pacer"]
 CATCH_UP_MS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Departure:
+class Departure(NamedTuple):
     """A frame that leaves.
 
     Args:

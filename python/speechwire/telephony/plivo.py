@@ -28,6 +28,7 @@ from speechwire.telephony.framing import (
     choose_format,
     decode_payload,
     expect_first_start,
+    object_field,
     optional_field,
     parse_json,
     quote,
@@ -116,9 +117,10 @@ class Plivo:
     def _media(self, message: Mapping[str, Any]) -> Sequence[WireEvent]:
         if not self._input_format:
             raise WireError(f"expected {START} before {MEDIA}, got {MEDIA}")
-        if optional_field(message, MEDIA, "track") not in (INBOUND, None):
+        fields = object_field(message, MEDIA)
+        if fields.get("track") not in (INBOUND, None):
             return [Unknown(message)]
-        chunk = optional_field(message, MEDIA, "chunk")
+        chunk = fields.get("chunk")
         payload = decode_payload(message, MEDIA, "payload")
         return [Media(payload, self._input_format, None if chunk is None else whole_number(chunk, "media.chunk"))]
 

@@ -28,6 +28,7 @@ from speechwire.telephony.framing import (
     choose_format,
     decode_payload,
     expect_first_start,
+    object_field,
     optional_field,
     parse_json,
     quote,
@@ -117,14 +118,15 @@ class Telnyx:
     def _media(self, message: Mapping[str, Any]) -> Sequence[WireEvent]:
         if not self._input_format:
             raise WireError(f"expected {START} before {MEDIA}, got {MEDIA}")
-        if optional_field(message, MEDIA, "track") not in (INBOUND, None):
+        fields = object_field(message, MEDIA)
+        if fields.get("track") not in (INBOUND, None):
             return [Unknown(message)]
         payload = decode_payload(message, MEDIA, "payload")
         if self._input_format.startswith("pcm"):
             if len(payload) % 2:
                 raise WireError(f"expected whole samples of 2 bytes in media.payload, got {len(payload)} bytes")
             payload = byteswap(payload, 2)
-        chunk, timestamp = optional_field(message, MEDIA, "chunk"), optional_field(message, MEDIA, "timestamp")
+        chunk, timestamp = fields.get("chunk"), fields.get("timestamp")
         media = Media(
             payload,
             self._input_format,

@@ -24,6 +24,7 @@ from speechwire.telephony.framing import (
     choose_format,
     decode_payload,
     expect_first_start,
+    object_field,
     optional_field,
     parse_json,
     quote,
@@ -84,9 +85,10 @@ class Twilio:
         return [] if event == CONNECTED else [Unknown(message)]
 
     def _media(self, message: Mapping[str, Any]) -> Sequence[WireEvent]:
-        if optional_field(message, MEDIA, "track") not in (INBOUND, None):
+        fields = object_field(message, MEDIA)
+        if fields.get("track") not in (INBOUND, None):
             return [Unknown(message)]
-        chunk, timestamp = optional_field(message, MEDIA, "chunk"), optional_field(message, MEDIA, "timestamp")
+        chunk, timestamp = fields.get("chunk"), fields.get("timestamp")
         return [
             Media(
                 decode_payload(message, MEDIA, "payload"),
