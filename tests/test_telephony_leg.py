@@ -336,15 +336,15 @@ def test_rarer_marks() -> None:
 
 def test_end_of_an_answer_that_was_all_sent_is_marked_at_once() -> None:
     call = Call(PhoneLeg("twilio", sample_rate=8000, mark_ms=None))
-    call.leg.send_audio(speech(0.04), answer=1, now=0.0)
+    call.leg.send_audio(speech(0.06), answer=1, now=0.0)
     call.run(0.01)
-    assert call.leg.stats.num_frames == 2
+    assert call.leg.stats.num_frames == 3
     call.leg.end_answer(1, now=0.01)
     call.leg.end_answer(1, now=0.01)
     call.leg.send_audio(b"", answer=2, now=0.01)
     call.leg.end_answer(2, now=0.01)
     call.run(1.0)
-    assert call.events[1:] == [CallMark(1, 40.0, ended=True), CallMark(2, 0.0, ended=True)]
+    assert call.events[1:] == [CallMark(1, 60.0, ended=True), CallMark(2, 0.0, ended=True)]
 
 
 def test_foreign_marks_are_left_to_the_application() -> None:
@@ -455,6 +455,19 @@ def test_a_late_loop_sends_what_the_far_end_needs_and_counts_it() -> None:
     assert stats.underrun_ms == pytest.approx(600 - 120)
     assert stats.max_late_ms == pytest.approx(540)
     assert leg.next_deadline() == pytest.approx(0.62)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_service_that_speaks_in_real_time_with_jitter_is_heard_without_a_hole(seed: int) -> None:
+    call, chance = Call(PhoneLeg("twilio", sample_rate=8000)), random.Random(seed)
+    pcm = speech(2.0, seed=seed)
+    for number in range(100):
+        call.run(max(call.now, 0.02 * number + chance.uniform(0, 0.035)))
+        call.leg.send_audio(pcm[320 * number : 320 * (number + 1)], answer=1, now=call.now)
+    assert (call.leg.stats.num_underruns, call.leg.stats.num_late) == (0, 0)
+    begin = call.far.played[0][0]
+    assert begin <= 0.1
+    assert all(abs(at - begin - FRAME_S * number) < 1e-6 for number, (at, _, _) in enumerate(call.far.played))
 
 
 def test_audio_that_comes_late_is_an_underrun_and_no_late_frame() -> None:

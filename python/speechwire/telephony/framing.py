@@ -40,7 +40,7 @@ __all__ = [
 Message = str | bytes
 
 # How far ahead frames go to a far end that plays what it has, in order. 60 ms outlast an event loop that is 20 ms late
-# and the jitter of a usual path over the internet. They cost no delay, because the first frame goes out at once, and no
+# and the jitter of a usual path over the internet. They cost no delay where a service sends as much at once, and no
 # reaction to an interruption, because the far end can be told to forget them.
 LEAD_MS: Final = 60
 
@@ -103,7 +103,7 @@ class Framing(Protocol):
         has_marks: The far end says when it has played what came before a mark.
         has_clear: The far end buffers, and can be told to forget it.
         is_steady: The far end expects a frame in every interval, silence included.
-        lead_ms: How far ahead of its place in time a frame is sent.
+        lead_ms: How far ahead of its place in time a frame is sent, and so how much has to be there at the start.
         is_big_endian: PCM goes out with the high byte first.
         output_format: Wire format name of the audio to send; None until the call has started.
         unit_bytes: What the size of a frame has to be a multiple of.

@@ -74,7 +74,8 @@ class Outbound:
         self._mark_frames = math.inf if mark_ms is None else max(1, round(mark_ms / frame_ms))
         self._resampler = Transcoder(f"pcm_{sample_rate}", f"pcm_{wire_rate}")
         self._resampler_delay_ms = self._resampler.delay_ms
-        self._buffer = JitterBuffer(wire_rate, frame_ms=frame_ms, mode="playout")
+        # With less than its lead the far end would run dry at the first delay of a service that speaks in real time.
+        self._buffer = JitterBuffer(wire_rate, frame_ms=frame_ms, mode="playout", start_ms=framing.lead_ms)
         self._encode = _encoder(framing.output_format, is_big_endian=framing.is_big_endian)
         self._pacer = Pacer(frame_ms, framing.lead_ms, is_steady=framing.is_steady)
         if framing.is_steady:
