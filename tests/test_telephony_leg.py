@@ -448,8 +448,8 @@ def test_a_late_loop_sends_what_the_far_end_needs_and_counts_it() -> None:
     # Within the lead: all that is overdue, and the far end has not noticed.
     assert len([m for m in leg.messages_to_send(now=0.055) if payload(m)]) == 2
     assert (leg.stats.num_late, leg.stats.num_underruns) == (1, 0)
-    # Long after it: the far end is filled up to the lead, not flooded with half a second.
-    assert len([m for m in leg.messages_to_send(now=0.6) if payload(m)]) == 4
+    # Long after it: the far end is filled up to the largest lead, not flooded with half a second.
+    assert len([m for m in leg.messages_to_send(now=0.6) if payload(m)]) == 11
     stats = leg.stats
     assert (stats.num_late, stats.num_underruns) == (2, 1)
     assert stats.underrun_ms == pytest.approx(600 - 120)
@@ -468,6 +468,22 @@ def test_a_service_that_speaks_in_real_time_with_jitter_is_heard_without_a_hole(
     begin = call.far.played[0][0]
     assert begin <= 0.1
     assert all(abs(at - begin - FRAME_S * number) < 1e-6 for number, (at, _, _) in enumerate(call.far.played))
+
+
+def test_what_holds_up_the_loop_twice_is_heard_once() -> None:
+    call = Call(PhoneLeg("twilio", sample_rate=8000))
+    pcm = speech(4.0)
+    for number in range(200):
+        # Nothing is read or sent for 100 ms, twice.
+        held_up = 100 <= number < 105 or 150 <= number < 155
+        if not held_up:
+            call.run(0.02 * number)
+        now = 0.02 * number if not held_up else 0.02 * (105 if number < 105 else 155)
+        call.leg.send_audio(pcm[320 * number : 320 * (number + 1)], answer=1, now=now)
+    holes_s = [round(after[0] - before[1], 6) for before, after in pairwise(call.far.played)]
+    assert [hole_s > 0 for hole_s in holes_s].count(True) == 1
+    assert max(holes_s) <= 0.04
+    assert call.leg.stats.num_underruns == 1
 
 
 def test_audio_that_comes_late_is_an_underrun_and_no_late_frame() -> None:

@@ -61,6 +61,35 @@ def test_grid_starts_anew_when_the_far_end_has_run_dry() -> None:
     assert pacer.deadline == pytest.approx(0.31)
 
 
+def test_lead_grows_by_what_a_frame_that_was_there_came_too_late() -> None:
+    pacer = Pacer(20, 60, is_steady=False)
+    for _ in range(4):
+        pacer.leave(0.0, 0.0)
+    assert pacer.leave(0.11, 0.0).dry_s == pytest.approx(0.03)
+    departures = [pacer.leave(0.11, 0.0) for _ in range(4)]
+    assert [departure.plays_at for departure in departures] == pytest.approx([0.13, 0.15, 0.17, 0.19])
+    # The grid of leaving stands where it stood, 90 ms ahead of that of playing, and the same again is not heard.
+    assert pacer.deadline == pytest.approx(0.12)
+    assert pacer.leave(0.205, 0.0).dry_s == 0.0
+    # Half of this the service has spent.
+    pacer.leave(0.33, 0.28)
+    assert pacer.dry_at == pytest.approx(0.35)
+    for _ in range(10):
+        pacer.leave(0.33, 0.28)
+    assert pacer.dry_at is not None
+    assert pacer.deadline is not None
+    assert pacer.dry_at - pacer.deadline == pytest.approx(0.14)
+
+
+def test_lead_does_not_grow_beyond_what_the_buffer_keeps() -> None:
+    pacer = Pacer(20, 60, is_steady=False)
+    pacer.leave(0.0, 0.0)
+    for _ in range(20):
+        pacer.leave(9.0, 0.0)
+    assert pacer.dry_at == pytest.approx(9.4)
+    assert pacer.deadline == pytest.approx(9.2)
+
+
 def test_forgotten_grid_goes_on_counting() -> None:
     pacer = Pacer(20, 60, is_steady=False)
     pacer.leave(0.0, 0.0)

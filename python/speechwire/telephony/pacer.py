@@ -10,6 +10,8 @@ __all__ = ["Departure", "Pacer"]
 # A far end without a buffer of ours still has a jitter buffer, and takes frames that come this late together. What is
 # later was concealed there: the frame goes out in the interval that it is by now.
 CATCH_UP_MS: Final = 60
+# How far ahead frames go at most: what the playout buffer keeps waiting, so that there is something to send.
+MAX_LEAD_MS: Final = 200
 
 
 class Departure(NamedTuple):
@@ -30,18 +32,19 @@ class Pacer:
     """The deadlines of one direction.
 
     Frame n plays n frames after the start, and leaves `lead_ms` before that, the first ones at the start. When a frame
-    leaves after the far end has run dry, the grid starts anew: the far end needs its lead again, and no more than that.
-    A steady grid never starts anew, it leaves intervals out.
+    leaves after the far end has run dry, the grid starts anew: the far end needs its lead again. Where that frame had
+    been there before, whoever asks for it was held up: the lead grows by as much as it was missing, up to 200 ms, so
+    that being held up as long once more is not heard. A steady grid never starts anew, it leaves intervals out.
 
     Args:
         frame_ms: Duration of a frame.
-        lead_ms: How far ahead of its place a frame leaves.
+        lead_ms: How far ahead of its place a frame leaves at first.
         is_steady: Every interval has a frame.
     """
 
     def __init__(self, frame_ms: float, lead_ms: float, *, is_steady: bool) -> None:
         self._frame_s = frame_ms / 1000
-        self._lead = round(lead_ms / frame_ms)
+        self._lead_s = lead_ms / 1000
         self._is_steady = is_steady
         self._start = 0.0
         self._next: int | None = None  # frame of this grid; None without a grid
@@ -53,7 +56,7 @@ class Pacer:
     @property
     def deadline(self) -> float | None:
         """When the next frame has to leave; None while there is no grid."""
-        return None if self._next is None else self._start + max(0, self._next - self._lead) * self._frame_s
+        return None if self._next is None else self._start + max(0.0, self._next * self._frame_s - self._lead_s)
 
     @property
     def dry_at(self) -> float | None:
@@ -82,6 +85,7 @@ class Pacer:
             num_skipped = int((now - deadline) / self._frame_s) if now - deadline > CATCH_UP_MS / 1000 else 0
             return self._advance(now, self._next + num_skipped, num_skipped * self._frame_s)
         if now > dry_at:
+            self._lead_s = min(self._lead_s + max(0.0, now - max(dry_at, ready_since)), MAX_LEAD_MS / 1000)
             self._first_interval += self._next + round((now - dry_at) / self._frame_s)
             self._start = now
             return self._advance(now, 0, now - dry_at)
@@ -90,7 +94,7 @@ class Pacer:
     def _advance(self, now: float, number: int, dry_s: float) -> Departure:
         self._next = number + 1
         plays_at = self._start + number * self._frame_s
-        self.num_early += plays_at - now > self._frame_s / 2 and number <= self._lead
+        self.num_early += plays_at - now > self._frame_s / 2 and number * self._frame_s <= self._lead_s
         return Departure(self._first_interval + number, plays_at, dry_s)
 
     def forget(self) -> None:
