@@ -11,8 +11,10 @@ The client reads and writes bytes, and takes them apart when the calls are over,
 A frame is late by how long the far end, which plays a frame every 20 ms as soon as it has one, had nothing left when it
 came. That is what a listener hears, and where the grid of 20 ms begins anew. Beside it stands how much a frame came
 after its place on one grid for the whole call, which lies on its earliest frame: a call that was held up once, by the
-server, the machine or this client, is behind it from then on. How long the client left a frame waiting is told too:
-where that is long, the machine was busy with something else.
+server, the machine or this client, may be behind it from then on. The first second is left out, in which the far end's
+buffer fills, and so is the last frame of all: no more audio comes to make it whole, so it leaves when the far end has
+played what it has, which is 60 ms after its place and no later than it is needed. How long the client left a frame
+waiting is told too: where that is long, the machine was busy with something else.
 
 Of what comes back every frame is looked for. It is lost if it is neither there as it was sent nor in a place where the
 server has played slower to fill its buffer, which leaves more audio there than was sent and never less. Beside the CPU
@@ -211,9 +213,9 @@ def count_frames(sent: list[bytes], heard: bytes) -> tuple[int, int]:
 
 
 def lateness_ms(arrivals_s: list[float]) -> list[float]:
-    """Return how late each frame came against a grid of 20 ms on the earliest one."""
+    """Return how late each frame but the last came against a grid of 20 ms on the earliest one."""
     offsets = np.array(arrivals_s) - FRAME_S * np.arange(len(arrivals_s))
-    settled = offsets[SETTLING_FRAMES:]
+    settled = offsets[SETTLING_FRAMES:-1]
     return [] if not len(settled) else list(1000 * (settled - settled.min()))
 
 
@@ -416,10 +418,11 @@ def main() -> None:
         f"lost: {num_lost}   played slower: {num_slower}   misshapen: {sum(call.num_misshapen for call in heard)}"
     )
     dry = sorted(value for call in heard if call.arrivals_s for value in dry_ms(call.arrivals_s))
-    p999_ms = dry[int(0.999 * (len(dry) - 1))] if dry else float("inf")
-    if late_ms:
-        print(f"lateness of a frame, ms:  {shares(dry)}   above {LATE_MS:g}: {sum(value > LATE_MS for value in dry)}")
-        print(f"behind one grid for the whole call, ms:  {shares(late_ms)}")
+    p999_ms = max(values[int(0.999 * (len(values) - 1))] if values else float("inf") for values in (dry, late_ms))
+    for name, values in (("lateness of a frame", dry), ("behind one grid for the whole call", late_ms)):
+        if values:
+            print(f"{name}, ms:  {shares(values)}   above {LATE_MS:g}: {sum(value > LATE_MS for value in values)}")
+    if dry:
         starts_ms = sorted(
             1000 * (call.arrivals_s[0] - caller.first_sent_s)
             for call, caller in zip(heard, callers, strict=True)
