@@ -525,6 +525,21 @@ def test_what_nobody_foresaw_is_logged_and_not_told(caplog: pytest.LogCaptureFix
     assert "a secret" in caplog.text
 
 
+def test_what_nobody_foresaw_before_the_start_ends_the_call_too(caplog: pytest.LogCaptureFixture) -> None:
+    def is_accepted(_: str | None, __: str | None) -> bool:
+        raise ZeroDivisionError("a secret")
+
+    async def main() -> None:
+        connection, metrics = DeafConnection(CONNECTED, start()), Metrics()
+        shared = Shared(LoopbackEngine(), Places(), metrics, None, lambda _: None)
+        await Call(connection, TWILIO, {}, shared, Ticks(), is_accepted).run()
+        assert connection.closed
+        assert 'calls_ended_total{framing="twilio",reason="engine"} 1' in metrics.text()
+
+    run(main())
+    assert "a secret" in caplog.text
+
+
 def test_one_call_too_many_is_told_to_come_back() -> None:
     async def main() -> None:
         async with serve(LoopbackEngine(), limits=ServerLimits(max_requests=1)) as address:

@@ -116,6 +116,8 @@ class Call:
                 end = ended
             except Disconnected:
                 end = _Ended(CallEnd.GONE, "the far end has gone")
+            except Exception as error:  # before there was a request that could fail
+                end = _end_of(error, too_long=False)
             if end.end not in (CallEnd.GONE, CallEnd.STALLED):
                 await self._close(end)
         except asyncio.CancelledError:
@@ -361,5 +363,5 @@ def _end_of(error: Exception, *, too_long: bool) -> _Ended:
             return _Ended(CallEnd.REFUSED, str(error))
         case EngineError():
             return _Ended(CallEnd.ENGINE, str(error))
-    logger.error("the engine failed", exc_info=error)
+    logger.error("a call failed", exc_info=error)
     return _Ended(CallEnd.ENGINE, "internal error")
