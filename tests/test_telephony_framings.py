@@ -416,6 +416,10 @@ START_OF = {
 }
 
 
+def media_at(timestamp: str) -> str:
+    return f'{{"event":"media","media":{{"payload":"/w==","chunk":1,"timestamp":{timestamp}}}}}'
+
+
 @pytest.mark.parametrize(
     ("framing", "message", "error"),
     [
@@ -428,6 +432,8 @@ START_OF = {
         ("twilio", '{"event":"media","media":{"payload":"AAA"}}', "expected base64 in media.payload, got 'AAA'"),
         ("twilio", '{"event":"media","media":{"payload":"","chunk":"x"}}', "a whole number in media.chunk, got 'x'"),
         ("twilio", '{"event":"media","media":{"payload":"","chunk":true}}', "a whole number in media.chunk, got True"),
+        ("twilio", media_at("1" + "0" * 400), "a whole number in media.timestamp, got 10000"),
+        ("telnyx", media_at("1" + "0" * 400), "a whole number in media.timestamp, got 10000"),
         ("twilio", '{"event":"mark"}', "expected a field mark.name"),
         ("twilio", '{"event":"dtmf","dtmf":{}}', "expected a field dtmf.digit"),
         ("twilio", TWILIO_START, "expected one start of the call, got a second one in ulaw_8000"),

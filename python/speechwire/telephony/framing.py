@@ -39,6 +39,9 @@ __all__ = [
 
 Message = str | bytes
 
+# Counts are reckoned with, also as floats, which have no room for any number that JSON can carry.
+MAX_COUNT: Final = 1 << 63
+
 # How far ahead frames go to a far end that plays what it has, in order. 60 ms outlast an event loop that is 20 ms late
 # and the jitter of a usual path over the internet. They cost no delay where a service sends as much at once, and no
 # reaction to an interruption, because the far end can be told to forget them.
@@ -189,11 +192,11 @@ def object_field(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def whole_number(value: Any, name: str) -> int:
-    """Return a count that vendors write as a number or as a string of digits."""
+    """Return a count that vendors write as a number or as a string of digits; raise WireError beyond 64 bits."""
     # Longer ones are no counts, and Python takes its time to read them.
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < len(str(MAX_COUNT)):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_COUNT:
         return value
     raise WireError(f"expected a whole number in {name}, got {value!r:.40}")
 
