@@ -54,6 +54,24 @@ def test_marks_that_were_pending_when_all_was_forgotten_confirm_nothing() -> Non
     assert ledger.num_marks_flushed == 10
 
 
+@pytest.mark.parametrize(
+    "name", ["4-5", "3-05", "3-" + "0" * 20 + "9" * 5000, "3-" + "0" * 20 + "99", "3-\u0665", "3-10", "3-", "5", ""]
+)
+def test_a_name_that_was_not_given_out_is_nobodys_mark(name: str) -> None:
+    ledger, names = ledger_with(10)
+    assert not ledger.is_ours(name)
+    assert all(map(ledger.is_ours, names))
+    assert ledger.return_mark(names[0], 1.0) is not None  # none of those behind it was lost
+
+
+def test_answers_may_have_any_number() -> None:
+    ledger = Ledger(has_marks=True)
+    ledger.add_frame(-1, 0.0, 20.0, 1.0, 1.02)
+    name = ledger.add_mark(-1, 20.0, ended=True, now=1.0)
+    assert ledger.is_ours(name)
+    assert ledger.return_mark(name, 1.1) is not None
+
+
 def test_without_marks_there_is_only_the_clock() -> None:
     ledger, _ = ledger_with(10, has_marks=False)
     assert ledger.heard(0.5) == Heard(3, None, 0.0, is_over=False)

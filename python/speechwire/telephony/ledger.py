@@ -11,6 +11,7 @@ __all__ = ["Heard", "Ledger", "SentMark"]
 # What a far end can owe: 256 frames are 5 s, where the lead and the way there and back are a few tenths of one. A far
 # end that never returns a mark does not make the ledger grow.
 MAX_OUTSTANDING: Final = 256
+MAX_DIGITS: Final = 12  # of the number of a mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,20 @@ class Ledger:
         is_due_at = max(now, self._frames[-1].ends_at) if self._frames else now
         self._marks.append(SentMark(self.num_marks_sent, answer, place_ms, is_due_at, ended))
         self.num_marks_sent += 1
-        return f"{answer}-{self.num_marks_sent - 1}"
+        return _name(answer, self.num_marks_sent - 1)
+
+    def _place_of(self, number: int) -> int | None:
+        """Return where a mark stands among those that have not come back, which are counted without a hole."""
+        place = number - self._marks[0].number if self._marks else -1
+        return place if 0 <= place < len(self._marks) else None
 
     def is_ours(self, name: str) -> bool:
-        """Tell whether the ledger has given out this name."""
-        answer, dash, number = name.partition("-")
-        return bool(dash) and answer.isdecimal() and number.isdecimal() and int(number[:20]) < self.num_marks_sent
+        """Tell whether the ledger has given out this name, or may have: of what is over it knows the number alone."""
+        number = _number_in(name)
+        if number is None or number >= self.num_marks_sent:
+            return False
+        place = self._place_of(number)
+        return place is None or _name(self._marks[place].answer, number) == name
 
     def return_mark(self, name: str, now: float) -> SentMark | None:
         """Take a mark of ours that came back.
@@ -101,14 +110,15 @@ class Ledger:
             The mark, or None if it tells nothing: it stood in audio that the far end was told to forget, or it comes
             for the second time or behind a later one.
         """
-        number = int(name.partition("-")[2])
-        found = None
-        # What stands before it was played too, whether its marks came back or not.
-        while self._marks and self._marks[0].number <= number:
-            found = self._marks.popleft()
-        if found is None or found.number != number:
+        number = _number_in(name)
+        place = None if number is None else self._place_of(number)
+        if place is None:
             self.num_marks_flushed += 1
             return None
+        found = self._marks[place]
+        # What stands before it was played too, whether its marks came back or not.
+        for _ in range(place + 1):
+            self._marks.popleft()
         self.num_marks_returned += 1
         self._confirmed = found
         self._shift_s = now - found.is_due_at
@@ -137,3 +147,16 @@ class Ledger:
         self._marks.clear()
         self._frames.clear()
         self._confirmed = None
+
+
+def _name(answer: int, number: int) -> str:
+    return f"{answer}-{number}"
+
+
+def _number_in(name: str) -> int | None:
+    """Return the number of a mark whose name could be ours; there are no more digits than a long call's marks need."""
+    digits = name.rpartition("-")[2]
+    is_ours = (
+        digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS and digits in ("0", digits.lstrip("0"))
+    )
+    return int(digits) if is_ours else None
