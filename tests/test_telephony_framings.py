@@ -535,6 +535,16 @@ def test_any_json_is_read_or_refused(framing: Any, event: str, fields: Any) -> N
         PhoneLeg(framing(), sample_rate=8000).receive_message(json.dumps(message), now=0.0)
 
 
+@pytest.mark.parametrize("digit", ["12", "", "x", "\\u0000", "0123456789*#ABCD"])
+def test_what_is_no_key_is_unknown(digit: str) -> None:
+    message = f'{{"event":"dtmf","dtmf":{{"digit":"{digit}"}}}}'
+    assert events(leg_of("twilio", TWILIO_START), message)[1:] == [Unknown(json.loads(message))]
+    for payload in (b"x", b"\0", b"", b"12", b"\xff"):
+        assert events(leg_of("audiosocket"), audiosocket_message(3, payload)) == [
+            Unknown({"kind": 3, "payload": payload})
+        ]
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(AudioError, match=r"^expected a framing of twilio, .*, got skype$"):
         PhoneLeg("skype")

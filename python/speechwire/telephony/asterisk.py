@@ -17,7 +17,7 @@ from typing import Any, Final
 from speechwire.errors import WireError
 from speechwire.events import Unknown
 from speechwire.formats import sample_rate
-from speechwire.telephony.events import CallStarted, Dtmf
+from speechwire.telephony.events import CallStarted
 from speechwire.telephony.framing import (
     LEAD_MS,
     Mark,
@@ -28,6 +28,7 @@ from speechwire.telephony.framing import (
     expect_first_start,
     parse_json,
     quote,
+    read_key,
     required_field,
     string_parameters,
     whole_number,
@@ -91,7 +92,7 @@ class ChanWebSocket:
         if event == MEDIA_MARK_PROCESSED:
             return [Mark(str(required_field(message, CORRELATION_ID)), message)]
         if event == DTMF_END:
-            return [Dtmf(str(required_field(message, "digit")))]
+            return [read_key(message, "digit")]
         if event == MEDIA_START:
             started = self._start(message)
             self._speaks_json = is_json

@@ -15,7 +15,7 @@ from typing import Final
 from speechwire.errors import WireError
 from speechwire.events import Unknown
 from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
-from speechwire.telephony.framing import Media, Message, WireEvent, choose_format
+from speechwire.telephony.framing import KEYS, Media, Message, WireEvent, choose_format
 
 __all__ = ["AudioSocket"]
 
@@ -82,7 +82,7 @@ class AudioSocket:
             self.output_format = self._format
             rate = int(self._format.removeprefix("pcm_"))
             return CallStarted(_uuid(payload), "", self._format, rate)
-        if kind == DTMF and len(payload) == 1 and payload.isascii():
+        if kind == DTMF and payload.decode("latin-1") in KEYS:
             return Dtmf(payload.decode("ascii"))
         if kind == HANGUP:
             return CallEnded("the far end hung up")

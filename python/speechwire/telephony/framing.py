@@ -18,6 +18,7 @@ from speechwire.events import Unknown
 from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
 
 __all__ = [
+    "KEYS",
     "LEAD_MS",
     "Framing",
     "Mark",
@@ -32,6 +33,7 @@ __all__ = [
     "optional_field",
     "parse_json",
     "quote",
+    "read_key",
     "required_field",
     "string_parameters",
     "whole_number",
@@ -41,6 +43,9 @@ Message = str | bytes
 
 # Counts are reckoned with, also as floats, which have no room for any number that JSON can carry.
 MAX_COUNT: Final = 1 << 63
+
+# Of a telephone, in the order of RFC 4733, table 3: the events 0 to 15.
+KEYS: Final = tuple("0123456789*#ABCD")
 
 # How far ahead frames go to a far end that plays what it has, in order. 60 ms outlast an event loop that is 20 ms late
 # and the jitter of a usual path over the internet. They cost no delay where a service sends as much at once, and no
@@ -199,6 +204,12 @@ def whole_number(value: Any, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_COUNT:
         return value
     raise WireError(f"expected a whole number in {name}, got {value!r:.40}")
+
+
+def read_key(message: Mapping[str, Any], *path: str) -> Dtmf | Unknown:
+    """Return the key that a field names, or the message itself where there is no such key."""
+    digit = str(required_field(message, *path))
+    return Dtmf(digit) if digit in KEYS else Unknown(message)
 
 
 def string_parameters(message: Mapping[str, Any], *path: str) -> dict[str, str]:

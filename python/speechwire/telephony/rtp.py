@@ -15,7 +15,7 @@ from speechwire.errors import AudioError, WireError
 from speechwire.events import Unknown
 from speechwire.formats import bytes_per_sample, sample_rate
 from speechwire.telephony.events import CallStarted, Dtmf
-from speechwire.telephony.framing import Message, Packet, WireEvent
+from speechwire.telephony.framing import KEYS, Message, Packet, WireEvent
 
 __all__ = ["DTMF_PAYLOAD_TYPE", "L16_PAYLOAD_TYPE", "Rtp"]
 
@@ -30,8 +30,6 @@ L16_PAYLOAD_TYPE: Final = 96
 DTMF_PAYLOAD_TYPE: Final = 101
 # The types of RTCP, as the second byte of a packet of RTP would have them (RFC 5761, section 4).
 RTCP: Final = range(192, 224)
-# RFC 4733, table 3: the events 0 to 15.
-KEYS: Final = "0123456789*#ABCD"
 EVENT_BYTES: Final = 4
 
 

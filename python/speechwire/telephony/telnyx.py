@@ -18,7 +18,7 @@ from typing import Any, Final
 from speechwire.audioop import byteswap
 from speechwire.errors import WireError
 from speechwire.events import Unknown
-from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
+from speechwire.telephony.events import CallEnded, CallStarted
 from speechwire.telephony.framing import (
     LEAD_MS,
     Mark,
@@ -32,6 +32,7 @@ from speechwire.telephony.framing import (
     optional_field,
     parse_json,
     quote,
+    read_key,
     required_field,
     string_parameters,
     whole_number,
@@ -91,7 +92,7 @@ class Telnyx:
         if event == MARK:
             return [Mark(str(required_field(message, MARK, "name")), message)]
         if event == DTMF:
-            return [Dtmf(str(required_field(message, DTMF, "digit")))]
+            return [read_key(message, DTMF, "digit")]
         if event == START:
             return [self._start(message)]
         if event == STOP:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from speechwire.errors import WireError
 from speechwire.events import Unknown
-from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
+from speechwire.telephony.events import CallEnded, CallStarted
 from speechwire.telephony.framing import (
     LEAD_MS,
     Mark,
@@ -28,6 +28,7 @@ from speechwire.telephony.framing import (
     optional_field,
     parse_json,
     quote,
+    read_key,
     required_field,
     string_parameters,
     whole_number,
@@ -77,7 +78,7 @@ class Twilio:
         if event == MARK:
             return [Mark(str(required_field(message, MARK, "name")), message)]
         if event == DTMF:
-            return [Dtmf(str(required_field(message, DTMF, "digit")))]
+            return [read_key(message, DTMF, "digit")]
         if event == START:
             return [self._start(message)]
         if event == STOP:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from speechwire.errors import WireError
 from speechwire.events import Unknown
-from speechwire.telephony.events import CallStarted, Dtmf
+from speechwire.telephony.events import CallStarted
 from speechwire.telephony.framing import (
     LEAD_MS,
     Mark,
@@ -27,6 +27,7 @@ from speechwire.telephony.framing import (
     optional_field,
     parse_json,
     quote,
+    read_key,
     required_field,
 )
 
@@ -74,7 +75,7 @@ class Vonage:
             name = optional_field(message, "payload", MARK)
             return [Unknown(message)] if name is None else [Mark(str(name), message)]
         if event == DTMF:
-            return [Dtmf(str(required_field(message, "digit")))]
+            return [read_key(message, "digit")]
         if event == CONNECTED:
             return [self._connected(message)]
         return [] if event == CLEARED else [Unknown(message)]
