@@ -160,7 +160,7 @@ ALLOWED: dict[str, set[str]] = {
     "telephony.asterisk": {"errors", "events", "formats", "telephony.events", "telephony.framing"},
     "telephony.audiosocket": {"errors", "events", "telephony.events", "telephony.framing"},
     "telephony.events": {"events"},
-    "telephony.framing": {"codec", "errors", "events", "telephony.events"},
+    "telephony.framing": {"codec", "errors", "events", "formats", "telephony.events"},
     "telephony.inbound": {"codec", "formats", "telephony.framing"},
     "telephony.ledger": set(),
     "telephony.leg": {

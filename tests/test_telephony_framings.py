@@ -535,6 +535,26 @@ def test_any_json_is_read_or_refused(framing: Any, event: str, fields: Any) -> N
         PhoneLeg(framing(), sample_rate=8000).receive_message(json.dumps(message), now=0.0)
 
 
+@pytest.mark.parametrize(
+    ("framing", "start", "audio"),
+    [
+        ("telnyx", telnyx_l16_start(), lambda size: telnyx_media(1, bytes(size))),
+        (
+            "plivo",
+            PLIVO_START.replace("x-mulaw", "x-l16"),
+            lambda size: f'{{"event":"media","media":{{"payload":"{b64encode(bytes(size)).decode()}"}}}}',
+        ),
+    ],
+)
+def test_half_a_sample_is_refused_and_does_not_shift_what_follows(framing: str, start: str, audio: Any) -> None:
+    leg = leg_of(framing, start)
+    with pytest.raises(WireError, match="expected whole samples of 2 bytes, got 319 bytes of audio"):
+        leg.receive_message(audio(319), now=0.0)
+    assert leg.stats.received_ms == 0
+    leg.receive_message(audio(320), now=0.0)
+    assert leg.stats.received_ms > 0
+
+
 @pytest.mark.parametrize("digit", ["12", "", "x", "\\u0000", "0123456789*#ABCD"])
 def test_what_is_no_key_is_unknown(digit: str) -> None:
     message = f'{{"event":"dtmf","dtmf":{{"digit":"{digit}"}}}}'

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from speechwire.codec import decode_message
 from speechwire.errors import AudioError, WireError
 from speechwire.events import Unknown
+from speechwire.formats import bytes_per_sample
 from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "choose_format",
     "decode_payload",
     "expect_first_start",
+    "expect_whole_samples",
     "object_field",
     "optional_field",
     "parse_json",
@@ -231,6 +233,13 @@ def decode_payload(message: Mapping[str, Any], *path: str) -> bytes:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise WireError(f"expected base64 in {'.'.join(path)}, got {text!r:.40}: {error}") from None
+
+
+def expect_whole_samples(payload: bytes, audio_format: str) -> None:
+    """Raise WireError if half a sample is left over, which would make noise of all that comes after it."""
+    sample_bytes = bytes_per_sample(audio_format)
+    if len(payload) % sample_bytes:
+        raise WireError(f"expected whole samples of {sample_bytes} bytes, got {len(payload)} bytes of audio")
 
 
 def quote(text: str) -> str:

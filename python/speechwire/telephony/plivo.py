@@ -28,6 +28,7 @@ from speechwire.telephony.framing import (
     choose_format,
     decode_payload,
     expect_first_start,
+    expect_whole_samples,
     object_field,
     optional_field,
     parse_json,
@@ -123,6 +124,7 @@ class Plivo:
             return [Unknown(message)]
         chunk = fields.get("chunk")
         payload = decode_payload(message, MEDIA, "payload")
+        expect_whole_samples(payload, self._input_format)
         return [Media(payload, self._input_format, None if chunk is None else whole_number(chunk, "media.chunk"))]
 
     def build_audio(self, payload: bytes, interval: int) -> Message:

@@ -28,6 +28,7 @@ from speechwire.telephony.framing import (
     choose_format,
     decode_payload,
     expect_first_start,
+    expect_whole_samples,
     object_field,
     optional_field,
     parse_json,
@@ -123,9 +124,8 @@ class Telnyx:
         if fields.get("track") not in (INBOUND, None):
             return [Unknown(message)]
         payload = decode_payload(message, MEDIA, "payload")
+        expect_whole_samples(payload, self._input_format)
         if self._input_format.startswith("pcm"):
-            if len(payload) % 2:
-                raise WireError(f"expected whole samples of 2 bytes in media.payload, got {len(payload)} bytes")
             payload = byteswap(payload, 2)
         chunk, timestamp = fields.get("chunk"), fields.get("timestamp")
         media = Media(
