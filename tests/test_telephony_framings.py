@@ -506,6 +506,12 @@ def test_broken_packets_are_refused(packet: str | bytes, error: str) -> None:
 FRAMINGS = (Twilio, Telnyx, Plivo, Vonage, ChanWebSocket, AudioSocket, lambda: Rtp(ssrc=1))
 
 
+def test_an_error_quotes_no_more_than_a_line_of_a_message() -> None:
+    with pytest.raises(WireError, match=r"^expected a field mark.name, got \['AAAA") as raised:
+        Twilio().receive_message(json.dumps({"event": "mark", "A" * 1_000_000: 1}))
+    assert len(str(raised.value)) < 300
+
+
 @given(st.sampled_from(FRAMINGS), st.lists(st.one_of(st.binary(max_size=64), st.text(max_size=64)), max_size=5))
 def test_any_message_is_read_or_refused(framing: Any, messages: list[str | bytes]) -> None:
     leg = PhoneLeg(framing(), sample_rate=8000)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from speechwire.codec import ulaw_decode, ulaw_encode
 from speechwire.errors import AudioError
 from speechwire.events import Unknown
-from speechwire.telephony import CallAudio, CallMark, PhoneLeg
+from speechwire.telephony import CallAudio, CallEnded, CallMark, PhoneLeg
 from speechwire.telephony.rtp import Rtp
 from test_telephony_framings import (
     ASTERISK_START,
@@ -633,6 +633,18 @@ def test_nothing_leaves_after_the_end_of_the_call() -> None:
     assert leg.next_deadline() is None
     assert leg.interrupt(now=9.0).answer is None
     assert leg.stats.dropped_ms == pytest.approx(3000 - 80)
+
+
+def test_the_end_of_the_call_is_its_last_event() -> None:
+    leg = PhoneLeg("twilio")
+    leg.receive_message('{"event":"stop"}', now=0.0)
+    for message in ('{"event":"stop"}', TWILIO_START, '{"event":"media","media":{"payload":"/w=="}}'):
+        leg.receive_message(message, now=0.0)
+    assert leg.events_received() == [CallEnded("the far end sent stop")]
+    assert leg.stats.received_ms == 0
+    leg = PhoneLeg("audiosocket")
+    leg.receive_message(b"\x00\x00\x00" + b"\x10\x01\x40" + bytes(320), now=0.0)
+    assert leg.events_received() == [CallEnded("the far end hung up")]
 
 
 def test_more_than_two_minutes_cannot_wait() -> None:

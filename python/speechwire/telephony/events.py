@@ -60,7 +60,7 @@ class CallMark:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """The far end has ended the stream; nothing is sent any more.
+    """The far end has ended the stream; nothing is sent any more, and this is the last event.
 
     Args:
         reason: What the far end said, one line.

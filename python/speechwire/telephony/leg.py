@@ -146,6 +146,8 @@ class PhoneLeg:
         return events
 
     def _receive_event(self, event: WireEvent, now: float) -> None:
+        if self._is_ended:
+            return
         if isinstance(event, Media):
             self._events.extend(map(CallAudio, self._inbound.feed(event)))
         elif isinstance(event, Packet):
