@@ -654,6 +654,33 @@ def test_more_than_two_minutes_cannot_wait() -> None:
         leg.send_audio(bytes(16000 * 30), answer=1, now=0.0)
 
 
+@pytest.mark.parametrize("framing", ["twilio", "vonage"])
+def test_what_is_refused_leaves_no_trace(framing: str) -> None:
+    pcm = speech(1.0, 16000)
+    other, _ = start(framing, 16000)
+    leg, _ = start(framing, 16000)
+    leg.send_audio(pcm, answer=1, now=0.0)
+    with pytest.raises(AudioError, match=r"^expected at most 120000 ms of audio waiting, got 121000$"):
+        leg.send_audio(bytes(32000 * 120), answer=1, now=0.0)
+    assert leg.unsent_ms == 1000
+    with pytest.raises(AudioError, match="got 121000"):
+        leg.send_audio(bytes(32000 * 120), answer=2, now=0.0)
+    leg.send_audio(pcm, answer=1, now=0.0)
+    other.send_audio(pcm * 2, answer=1, now=0.0)
+    leg.end_answer(1, now=0.0)
+    other.end_answer(1, now=0.0)
+    for step in range(120):
+        assert leg.messages_to_send(now=step / 50) == other.messages_to_send(now=step / 50)
+    assert leg.stats == other.stats
+
+
+def test_two_minutes_at_once_are_taken_at_any_rate() -> None:
+    leg = PhoneLeg("chan_websocket", sample_rate=24000)
+    leg.receive_message(ASTERISK_START.replace("ulaw", "slin48").replace(":160", ":1920"), now=0.0)
+    leg.send_audio(bytes(48000 * 120), answer=1, now=0.0)
+    assert leg.unsent_ms == 120_000
+
+
 def test_gaps_of_the_caller_are_counted() -> None:
     leg, _ = start("twilio", 8000)
     for chunk, timestamp in ((1, 5), (2, 25), (3, 45), (6, 105), (7, 126), (8, 300)):

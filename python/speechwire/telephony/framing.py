@@ -172,7 +172,7 @@ def required_field(message: Mapping[str, Any], *path: str) -> Any:
     """Return a field of a message by its path; raise WireError where it is missing or null."""
     value: Any = optional_field(message, *path)
     if value is None:
-        raise WireError(f"expected a field {'.'.join(path)}, got {str(sorted(message)):.200}")
+        raise WireError(f"expected a field {'.'.join(path)}, got {sorted(message)!s:.200}")
     return value
 
 

@@ -6,10 +6,11 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from speechwire.audioop import byteswap
 from speechwire.codec import JitterBuffer, Transcoder, alaw_encode, ulaw_encode
-from speechwire.errors import WireError
+from speechwire.errors import AudioError, WireError
 from speechwire.formats import bytes_per_sample
 from speechwire.formats import sample_rate as rate_of
 from speechwire.telephony.events import Interruption
@@ -18,6 +19,9 @@ from speechwire.telephony.ledger import Heard, Ledger
 from speechwire.telephony.pacer import Pacer
 
 __all__ = ["Outbound"]
+
+# A little less than the playout buffer has room for.
+MAX_WAITING_MS: Final = 120_000
 
 
 @dataclass(slots=True)
@@ -117,6 +121,10 @@ class Outbound:
         if not is_newer and not self._is_open(number):
             self._refused_bytes += len(pcm)
             return []
+        # Before any of it is taken: what was refused leaves no trace, and may be given again.
+        waiting_ms = self.unsent_ms + 1000 * len(pcm) / (2 * self._sample_rate)
+        if waiting_ms > MAX_WAITING_MS:
+            raise AudioError(f"expected at most {MAX_WAITING_MS} ms of audio waiting, got {waiting_ms:.0f}")
         messages: list[Message] = []
         if is_newer:
             messages = [] if self._newest is None else self.end(self._newest, now)
@@ -124,7 +132,10 @@ class Outbound:
             self._answers.append(_Answer(number, self._pushed, self._pushed, self._pushed))
         answer = self._answers[-1]
         answer.num_bytes += len(pcm)
-        self._push(answer, self._resampler.feed(pcm), now)
+        # A packet of the buffer has a bound of its own, which is less at the higher rates.
+        slice_bytes = 2 * self._sample_rate
+        for start in range(0, len(pcm), slice_bytes):
+            self._push(answer, self._resampler.feed(pcm[start : start + slice_bytes]), now)
         return messages
 
     def refuse(self, pcm: bytes) -> None:
