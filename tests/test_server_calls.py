@@ -418,6 +418,7 @@ def test_without_a_good_key_nothing_is_interpreted(
         ('{"event":"start","start":{"streamSid":"MZ1","customParameters":7}}', "customParameters"),
         (b"\xff\xfe", ""),
         (json.dumps({"event": "media", "media": {"payload": "!"}}), "payload"),
+        (json.dumps(media(bytes(200_000))), "expected a message of at most 131072 bytes, got 266"),
     ],
 )
 def test_a_first_message_that_makes_no_sense_is_refused(message: str | bytes, reason: str) -> None:
@@ -513,6 +514,21 @@ def test_an_engine_that_fails_ends_the_call_with_its_reason(script: Any, end: tu
             assert await metric(address, 'requests_ended_total{kind="interpreting",outcome="failed"}') == 1
 
     run(main())
+
+
+def test_an_engine_that_fails_while_it_waits_for_room_ends_the_call_with_its_reason() -> None:
+    async def script(_: AsyncIterator[Input], say: Say) -> None:
+        saying = asyncio.ensure_future(say(Audio(bytes(16000 * 100))))
+        await asyncio.sleep(1.0)
+        saying.cancel()
+        await asyncio.sleep(20.0)  # it takes its time to end, and meanwhile there is room again
+        raise EngineError("the words are out")
+
+    async def main() -> None:
+        async with serve(ScriptedEngine(script)) as address:
+            assert await outcome(address, CONNECTED, start()) == (1011, "the words are out")
+
+    run(main(), held_clock=True, timeout_s=60)
 
 
 def test_what_nobody_foresaw_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -42,6 +42,9 @@ SLICE_S: Final = 1  # of what is said at once
 # What the caller has said and the engine has not taken.
 MAX_BEHIND_S: Final = 10
 MAX_BEHIND_EVENTS: Final = 50 * MAX_BEHIND_S
+# A far end sends some tens of milliseconds at once. What is longer than this would be more than the caller may be
+# ahead, and hold up the other calls while it is decoded.
+MAX_MESSAGE_BYTES: Final = 128 * 1024
 # Several are sent in one go, but others want their turn too.
 MESSAGES_BETWEEN_TURNS: Final = 16
 
@@ -203,6 +206,10 @@ class Call:
 
     async def _recv(self) -> None:
         message = await self._connection.recv()
+        if len(message) > MAX_MESSAGE_BYTES:
+            raise _Ended(
+                CallEnd.PROTOCOL, f"expected a message of at most {MAX_MESSAGE_BYTES} bytes, got {len(message)}"
+            )
         try:
             self._leg.receive_message(message, now=self._loop.time())
         except SpeechwireError as error:
@@ -299,7 +306,8 @@ class Call:
 
     def _wake_engine(self) -> None:
         if self._room is not None and self._leg.unsent_ms <= MAX_UNSENT_MS:
-            self._room.set_result(None)
+            if not self._room.done():  # an engine that fails cancels what it says
+                self._room.set_result(None)
             self._room = None
 
     def _next_due(self) -> float | None:
