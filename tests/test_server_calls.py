@@ -484,6 +484,26 @@ def test_a_far_end_that_goes_leaves_nothing(stage: str, how: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("stage", [[], [CONNECTED, start(), media(noise(0.02))]])
+@pytest.mark.parametrize(("code", "reason"), [(1000, "hung_up"), (1001, "hung_up"), (1011, "gone")])
+def test_a_connection_that_is_closed_in_good_order_is_a_call_that_is_over(
+    stage: list[dict[str, Any]], code: int, reason: str
+) -> None:
+    async def main() -> None:
+        async with serve(LoopbackEngine()) as address:
+            async with call(address) as far_end:
+                await far_end.say(*stage)
+                await far_end._websocket.close(code)
+            while not await metric(address, "calls_ended_total"):
+                pass
+            assert await metric(address, f'calls_ended_total{{framing="twilio",reason="{reason}"}}') == 1
+            outcome = "completed" if reason == "hung_up" else "dropped"
+            ended = await metric(address, f'requests_ended_total{{kind="interpreting",outcome="{outcome}"}}')
+            assert ended == (1 if stage else 0)
+
+    run(main())
+
+
 def failing(error: Exception) -> Callable[[AsyncIterator[Input], Say], Awaitable[None]]:
     async def script(inputs: AsyncIterator[Input], say: Say) -> None:
         async for _ in inputs:

@@ -20,7 +20,7 @@ from speechwire.server.limits import PlacesTaken
 from speechwire.server.metrics import Outcome
 from speechwire.server.onset import Onset
 from speechwire.server.request import Request
-from speechwire.server.session import MAX_CLOSE_REASON_BYTES, Connection, Disconnected, Shared
+from speechwire.server.session import MAX_CLOSE_REASON_BYTES, Closed, Connection, Disconnected, Shared
 from speechwire.server.ticks import Ticks
 from speechwire.telephony import CallAudio, CallEnded, CallMark, CallStarted, PhoneLeg
 
@@ -205,7 +205,10 @@ class Call:
                 self._take(event)
 
     async def _recv(self) -> None:
-        message = await self._connection.recv()
+        try:
+            message = await self._connection.recv()
+        except Closed as closed:
+            raise _Ended(CallEnd.HUNG_UP, "the far end has closed the connection") from closed
         if len(message) > MAX_MESSAGE_BYTES:
             raise _Ended(
                 CallEnd.PROTOCOL, f"expected a message of at most {MAX_MESSAGE_BYTES} bytes, got {len(message)}"

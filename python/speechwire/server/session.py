@@ -20,7 +20,7 @@ from speechwire.server.metrics import Metrics, Outcome
 from speechwire.server.request import Request
 from speechwire.server.voices import Voice
 
-__all__ = ["Connection", "DialectProtocol", "Disconnected", "Meter", "Session", "Shared"]
+__all__ = ["Closed", "Connection", "DialectProtocol", "Disconnected", "Meter", "Session", "Shared"]
 
 logger = logging.getLogger("speechwire.server")
 
@@ -37,6 +37,10 @@ MAX_CLOSE_REASON_BYTES: Final = 123  # RFC 6455 section 5.5
 
 class Disconnected(Exception):
     """The client has gone, or is given up; there is nobody left to tell."""
+
+
+class Closed(Disconnected):
+    """The client has closed the connection in good order."""
 
 
 class Connection(Protocol):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from speechwire.server.session import Disconnected
+from speechwire.server.session import Closed, Disconnected
 
 __all__ = ["WebSocketConnection"]
+
+# RFC 6455 section 7.4.1: the purpose has been fulfilled, or the endpoint goes away.
+CLOSED_IN_ORDER: Final = (1000, 1001)
 
 
 class WebSocketConnection:
@@ -28,7 +31,7 @@ class WebSocketConnection:
         """Return the next message."""
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise Disconnected
+            raise Closed if message.get("code") in CLOSED_IN_ORDER else Disconnected
         text = message.get("text")
         return cast(bytes, message["bytes"]) if text is None else cast(str, text)
 

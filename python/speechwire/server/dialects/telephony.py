@@ -56,8 +56,8 @@ LINES: Final = (
 class CallEnd(Enum):
     """Why a call has ended."""
 
-    HUNG_UP = "hung_up"  # the far end said so
-    GONE = "gone"  # it went without a word
+    HUNG_UP = "hung_up"  # the far end said so, or closed the connection in good order
+    GONE = "gone"  # its connection broke
     PROTOCOL = "protocol"  # it said what makes no sense
     REFUSED = "refused"  # its key or what it wants
     BUSY = "busy"  # as many requests run as may
