@@ -717,3 +717,12 @@ def test_who_asks_late_is_given_what_is_due_now() -> None:
     leg.receive_message(rtp_packet(bytes(160)), now=0.0)
     leg.messages_to_send(now=3600.0)
     assert len(leg.events_received()) < 60
+
+
+def test_rtp_speaks_first_when_nobody_else_does() -> None:
+    leg = PhoneLeg(Rtp(ssrc=1))
+    deadline = leg.next_deadline()
+    assert deadline is not None
+    assert deadline <= 0.0
+    assert len(leg.messages_to_send(now=7.0)) == 1
+    assert leg.next_deadline() == 7.02

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -250,6 +251,8 @@ class PhoneLeg:
             return None
         if self._commands:
             return self._commands_since
+        if self._outbound is None and self._framing.output_format is not None:
+            return -math.inf  # nobody has to say first that the call has started
         inbound = self._inbound.deadline
         outbound = None if self._outbound is None else self._outbound.deadline
         if inbound is None or outbound is None:
