@@ -384,6 +384,10 @@ def test_rtp_keys_are_told_once() -> None:
     leg = leg_of(Rtp(ssrc=1))
     keys = [rtp_packet(bytes((11, ended, 0, 160)), 7 + n, 1000, 101) for n, ended in enumerate((10, 10, 0x8A, 0x8A))]
     assert events(leg, *keys, rtp_packet(b"\x0f\x0a\x00\xa0", 12, 5000, 101)) == [Dtmf("#"), Dtmf("D")]
+    assert events(leg, rtp_packet(b"\x0b\x8a\x00\xa0", 11, 1000, 101)) == []  # the end of the first comes late
+    assert events(leg, rtp_packet(b"\x01\x0a\x00\xa0", 13, (5000 - 8000) % (1 << 32), 101)) == [
+        Dtmf("1")
+    ]  # time begins anew
     assert events(leg, rtp_packet(b"\x10\x0a\x00\xa0", 13, 6000, 101)) == [
         Unknown({"payload_type": 101, "payload": b"\x10\x0a\x00\xa0"})
     ]
@@ -586,3 +590,13 @@ def test_wrong_options_are_refused() -> None:
         Rtp(ssrc=1 << 32)
     with pytest.raises(AudioError, match=r"^expected an encoding of ulaw_8000, alaw_8000 or pcm, got opus$"):
         Rtp(ssrc=1, encoding="opus")
+    with pytest.raises(AudioError, match=r"^expected a payload_type of 96 to 127, got 300$"):
+        Rtp(ssrc=1, payload_type=300)
+    with pytest.raises(AudioError, match=r"^expected a dtmf_payload_type of 96 to 127, got 0$"):
+        Rtp(ssrc=1, dtmf_payload_type=0)
+    with pytest.raises(AudioError, match=r"^expected a payload type for each of PCM and keys, got 101 for both$"):
+        Rtp(ssrc=1, payload_type=101)
+    with pytest.raises(AudioError, match=r"^expected a sample rate of 8000 to 48000 Hz, got 96000$"):
+        Rtp(ssrc=1, encoding="pcm_96000")
+    with pytest.raises(AudioError, match=r"^expected an encoding of pcm_8000, .*, pcm_48000, got pcm_96000$"):
+        PhoneLeg("audiosocket", encoding="pcm_96000")

@@ -15,7 +15,7 @@ from typing import Final
 from speechwire.errors import WireError
 from speechwire.events import Unknown
 from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
-from speechwire.telephony.framing import KEYS, Media, Message, WireEvent, choose_format
+from speechwire.telephony.framing import CALL_RATES, KEYS, Media, Message, WireEvent, choose_format
 
 __all__ = ["AudioSocket"]
 
@@ -34,6 +34,8 @@ AUDIO: Final = {
     0x17: "pcm_96000",
     0x18: "pcm_192000",
 }
+# What can be sent.
+FORMATS: Final = tuple(name for name in AUDIO.values() if int(name.removeprefix("pcm_")) in CALL_RATES)
 ERROR: Final = 0xFF
 HEADER_BYTES: Final = 3
 UUID_BYTES: Final = 16
@@ -45,7 +47,7 @@ class AudioSocket:
     """One connection.
 
     Args:
-        encoding: What is sent, "pcm_8000" or a higher rate that the channel was made with.
+        encoding: What is sent, "pcm_8000" or a higher rate, up to 48 kHz, that the channel was made with.
     """
 
     has_marks = False
@@ -57,7 +59,7 @@ class AudioSocket:
     unit_bytes = 1
 
     def __init__(self, encoding: str | None = None) -> None:
-        self._format = choose_format(encoding, tuple(AUDIO.values()))
+        self._format = choose_format(encoding, FORMATS)
         self._kind = next(kind for kind, name in AUDIO.items() if name == self._format)
         self._waiting = bytearray()
 

@@ -19,6 +19,7 @@ from speechwire.formats import bytes_per_sample
 from speechwire.telephony.events import CallEnded, CallStarted, Dtmf
 
 __all__ = [
+    "CALL_RATES",
     "KEYS",
     "LEAD_MS",
     "Framing",
@@ -45,6 +46,9 @@ Message = str | bytes
 
 # Counts are reckoned with, also as floats, which have no room for any number that JSON can carry.
 MAX_COUNT: Final = 1 << 63
+
+# Of audio on the wire, in Hz: what a jitter buffer can do.
+CALL_RATES: Final = range(8000, 48001)
 
 # Of a telephone, in the order of RFC 4733, table 3: the events 0 to 15.
 KEYS: Final = tuple("0123456789*#ABCD")

@@ -15,7 +15,7 @@ from speechwire.errors import AudioError, WireError
 from speechwire.events import Unknown
 from speechwire.formats import bytes_per_sample, sample_rate
 from speechwire.telephony.events import CallStarted, Dtmf
-from speechwire.telephony.framing import KEYS, Message, Packet, WireEvent
+from speechwire.telephony.framing import CALL_RATES, KEYS, Message, Packet, WireEvent
 
 __all__ = ["DTMF_PAYLOAD_TYPE", "L16_PAYLOAD_TYPE", "Rtp"]
 
@@ -25,12 +25,15 @@ PCMU: Final = 0
 PCMA: Final = 8
 COMFORT_NOISE: Final = 13
 STATIC_TYPES: Final = {PCMU: "ulaw_8000", PCMA: "alaw_8000"}
-# What most SDP offers; any from 96 to 127 may be agreed upon.
+DYNAMIC_TYPES: Final = range(96, 128)
+# What most SDP offers; any of the above may be agreed upon.
 L16_PAYLOAD_TYPE: Final = 96
 DTMF_PAYLOAD_TYPE: Final = 101
 # The types of RTCP, as the second byte of a packet of RTP would have them (RFC 5761, section 4).
 RTCP: Final = range(192, 224)
 EVENT_BYTES: Final = 4
+# What begins so many samples or more before the last key is not late: the sender counts anew. A second at 8 kHz.
+MAX_KEY_BEHIND: Final = 8000
 
 
 class Rtp:
@@ -38,11 +41,11 @@ class Rtp:
 
     Args:
         ssrc: Our number as a sender, 32 random bits (RFC 3550, section 8).
-        encoding: What is sent: "ulaw_8000", "alaw_8000", or PCM of any rate.
+        encoding: What is sent: "ulaw_8000", "alaw_8000", or PCM of 8 to 48 kHz.
         sequence: The number of the first packet, 16 random bits.
         timestamp: The time of the first packet, 32 random bits.
         payload_type: That of PCM, in both directions, 96 to 127.
-        dtmf_payload_type: That of keys.
+        dtmf_payload_type: That of keys, 96 to 127.
 
     Raises:
         AudioError: The encoding is none of these, or a number is out of range.
@@ -68,9 +71,16 @@ class Rtp:
         for name, value, bits in (("ssrc", ssrc, 32), ("sequence", sequence, 16), ("timestamp", timestamp, 32)):
             if not 0 <= value < 1 << bits:
                 raise AudioError(f"expected {bits} bits of {name}, got {value}")
+        for name, value in (("payload_type", payload_type), ("dtmf_payload_type", dtmf_payload_type)):
+            if value not in DYNAMIC_TYPES:
+                raise AudioError(f"expected a {name} of 96 to 127, got {value}")
+        if payload_type == dtmf_payload_type:
+            raise AudioError(f"expected a payload type for each of PCM and keys, got {payload_type} for both")
         rate = sample_rate(encoding)
         if rate is None or not (encoding in STATIC_TYPES.values() or encoding.startswith("pcm_")):
             raise AudioError(f"expected an encoding of {', '.join(STATIC_TYPES.values())} or pcm, got {encoding}")
+        if rate not in CALL_RATES:
+            raise AudioError(f"expected a sample rate of 8000 to 48000 Hz, got {rate}")
         self.output_format: str | None = encoding
         self._formats = {payload_type: encoding} | STATIC_TYPES if encoding.startswith("pcm_") else dict(STATIC_TYPES)
         self._type = next(number for number, name in self._formats.items() if name == encoding)
@@ -82,7 +92,7 @@ class Rtp:
         self._next_interval = 0
         self._source: bytes | None = None  # whom we listen to
         self._candidate: tuple[bytes, int] | None = None  # somebody else, and the number that would follow
-        self._last_key: bytes | None = None  # source and time of the last key
+        self._last_key: tuple[bytes, int] | None = None  # source and time of the last key
 
     def receive_message(self, data: Message) -> Sequence[WireEvent]:
         """Parse one datagram."""
@@ -100,7 +110,7 @@ class Rtp:
         if payload_type == COMFORT_NOISE:
             return []
         if payload_type == self._dtmf_type:
-            return self._key(source + data[4:8], payload)
+            return self._key(source, int.from_bytes(data[4:8], "big"), payload)
         audio_format = self._formats.get(payload_type)
         if audio_format is None or len(payload) % bytes_per_sample(audio_format):
             return [Unknown({"payload_type": payload_type, "payload": payload})]
@@ -122,13 +132,15 @@ class Rtp:
         timestamp = int.from_bytes(data[4:8], "big")
         return [*events, Packet(payload, audio_format, sequence, timestamp, is_new_source)]
 
-    def _key(self, key: bytes, payload: bytes) -> Sequence[WireEvent]:
+    def _key(self, source: bytes, timestamp: int, payload: bytes) -> Sequence[WireEvent]:
         """Tell a key once, at its first packet: all packets of one have the time of its beginning."""
         if len(payload) < EVENT_BYTES or payload[0] >= len(KEYS):
             return [Unknown({"payload_type": self._dtmf_type, "payload": payload})]
-        if key == self._last_key:
+        last_source, last_timestamp = self._last_key or (b"", 0)
+        # The last packets of a key may come behind the first ones of the next.
+        if source == last_source and (last_timestamp - timestamp) & 0xFFFFFFFF < MAX_KEY_BEHIND:
             return []
-        self._last_key = key
+        self._last_key = (source, timestamp)
         return [Dtmf(KEYS[payload[0]])]
 
     def build_audio(self, payload: bytes, interval: int) -> Message:
