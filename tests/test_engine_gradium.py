@@ -144,12 +144,30 @@ async def end_early(peer: Peer) -> None:
     await peer.close(1000)
 
 
+async def talk_rubbish(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send(READY)
+    await peer.send("rubbish")
+    await peer.drain()
+
+
+async def talk_of_numbers(peer: Peer) -> None:
+    await peer.accept()
+    await peer.recv()
+    await peer.send(READY)
+    await peer.send('{"type":"text","text":7,"start_s":"x","stop_s":[]}')
+    await peer.drain()
+
+
 FAULTS: list[tuple[Behaviour, str]] = [
     (reset, "the service behind failed"),
     (vanish, "the service behind failed"),
     (fall_silent, "nothing came from the server for 0.5 s"),
     (refuse, "the service behind refused this server's key"),
     (end_early, "the service behind failed"),
+    (talk_rubbish, "the service behind failed: malformed message from the server"),
+    (talk_of_numbers, "the service behind failed: malformed message from the server"),
 ]
 
 

@@ -182,6 +182,7 @@ class Link:
         except WireError as error:
             reason = f"malformed message from the server: {error}"
             closed = self.annotate(SessionClosed(reason, code=wire.CLOSE_PROTOCOL, reason=str(error)))
+            self._failure = closed  # who sends meanwhile is told the same
             await connection.close(wire.CLOSE_PROTOCOL, "malformed message")
             raise closed from error
         except SessionError as error:
@@ -234,6 +235,8 @@ class Link:
             await self._require_connection().send(message)
         except SessionError as error:
             self._broken = True
+            if isinstance(self._failure, SessionError):
+                raise self._failure from None
             raise self.annotate(error) from error.__cause__
 
     def _require_connection(self) -> Connection:
