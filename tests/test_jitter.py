@@ -53,6 +53,16 @@ def test_a_steady_stream_comes_out_as_it_went_in() -> None:
     assert [frame.timestamp for frame in got] == [(i + 1) * SIZE for i in range(len(sent))]
 
 
+def test_a_frame_may_be_taken_out_at_the_moment_its_packet_comes() -> None:
+    sent = frames(voice(RATE * 4))
+    buffer = JitterBuffer(RATE)
+    got = []
+    for i, data in enumerate(sent):
+        buffer.push(i, i * SIZE, data, now=i * 0.02 + 0.003)
+        got.append(buffer.pop(now=i * 0.02 + 0.003))
+    assert b"".join(frame.pcm for frame in got) == b"".join(sent)
+
+
 def test_sequence_numbers_and_timestamps_may_wrap() -> None:
     sent = frames(voice(RATE * 4))
     plain = [(i * 0.02, i, i * SIZE, data) for i, data in enumerate(sent)]

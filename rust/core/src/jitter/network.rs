@@ -18,8 +18,9 @@ const MAX_DETOUR_MS: f64 = 360.0;
 /// How many packets in a row may be behind what was played before the sender's clock is taken to have jumped.
 const MAX_BEHIND: u32 = 5;
 
-/// How much too early or too late playout has to be, in milliseconds, before it is moved by a frame.
-const SHORT_MS: f64 = 5.0;
+/// How much too early or too late playout has to be, in milliseconds, before it is moved by a frame. Too early is a little
+/// more than the step of the margins, because where packets come on the dot the target lies just that far off.
+const SHORT_MS: f64 = 5.5;
 const SPARE_MS: f64 = 2.0;
 /// How long voiced speech is left alone after a change of its speed, in milliseconds, unless there is more to take out
 /// than this.
