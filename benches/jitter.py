@@ -23,7 +23,7 @@ from machine import peer_version, refuse_debug_build
 from picture import Curve, render_plots
 
 OURS, MODEL, FIXED, ORACLE = "speechwire", "NetEQ, modelled", "fixed delay", "known afterwards"
-PRICES_MS = (10.0, 20.0, 40.0, 60.0, 80.0, 120.0, 200.0, 400.0)
+PRICES_MS = (10.0, 20.0, 40.0, 60.0, 80.0, 120.0, 200.0, 400.0, 1000.0, 3000.0)
 QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
 DELAYS_MS = (20, 40, 60, 80, 100, 140, 200, 300, 400)
 ORACLE_PRICES_MS = tuple(50.0 * 2**n for n in range(14))
