@@ -726,3 +726,9 @@ def test_rtp_speaks_first_when_nobody_else_does() -> None:
     assert deadline <= 0.0
     assert len(leg.messages_to_send(now=7.0)) == 1
     assert leg.next_deadline() == 7.02
+
+
+@pytest.mark.parametrize("mark_ms", [0, -20, math.nan, math.inf])
+def test_marks_that_cannot_be_so_far_apart_are_refused(mark_ms: float) -> None:
+    with pytest.raises(AudioError, match=f"^expected marks more than 0 ms apart, got {mark_ms}$"):
+        PhoneLeg("twilio", mark_ms=mark_ms)

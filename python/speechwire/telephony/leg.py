@@ -98,7 +98,7 @@ class PhoneLeg:
         mark_ms: A mark is sent after every so much audio of an answer; None for one at its end only.
 
     Raises:
-        AudioError: There is no such framing, or it has no such encoding, or a rate is not possible.
+        AudioError: There is no such framing, or it has no such encoding, or a rate or a duration is not possible.
     """
 
     def __init__(
@@ -118,6 +118,8 @@ class PhoneLeg:
             raise AudioError(f"expected the encoding in the framing, got {encoding} beside it")
         if not MIN_FRAME_MS <= frame_ms <= MAX_FRAME_MS:
             raise AudioError(f"expected a frame of {MIN_FRAME_MS} to {MAX_FRAME_MS} ms, got {frame_ms}")
+        if mark_ms is not None and not 0 < mark_ms < math.inf:
+            raise AudioError(f"expected marks more than 0 ms apart, got {mark_ms}")
         Transcoder(f"pcm_{sample_rate}", "pcm_8000")  # refuses a rate that is not possible
         self._framing = framing
         self._sample_rate = sample_rate
