@@ -33,6 +33,7 @@ __all__ = [
     "expect_first_start",
     "expect_whole_samples",
     "object_field",
+    "optional_count",
     "optional_field",
     "parse_json",
     "quote",
@@ -200,6 +201,12 @@ def object_field(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if value is not None:
         raise WireError(f"expected an object in {name}, got {type(value).__name__}")
     return {}
+
+
+def optional_count(fields: Mapping[str, Any], parent: str, name: str) -> int | None:
+    """Return a count in the object `parent`, None where it is missing or null."""
+    value = fields.get(name)
+    return None if value is None else whole_number(value, f"{parent}.{name}")
 
 
 def whole_number(value: Any, name: str) -> int:

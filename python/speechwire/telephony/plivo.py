@@ -30,6 +30,7 @@ from speechwire.telephony.framing import (
     expect_first_start,
     expect_whole_samples,
     object_field,
+    optional_count,
     optional_field,
     parse_json,
     quote,
@@ -122,10 +123,9 @@ class Plivo:
         fields = object_field(message, MEDIA)
         if fields.get("track") not in (INBOUND, None):
             return [Unknown(message)]
-        chunk = fields.get("chunk")
         payload = decode_payload(message, MEDIA, "payload")
         expect_whole_samples(payload, self._input_format)
-        return [Media(payload, self._input_format, None if chunk is None else whole_number(chunk, "media.chunk"))]
+        return [Media(payload, self._input_format, optional_count(fields, MEDIA, "chunk"))]
 
     def build_audio(self, payload: bytes, interval: int) -> Message:
         """Build a `playAudio` message."""

@@ -30,6 +30,7 @@ from speechwire.telephony.framing import (
     expect_first_start,
     expect_whole_samples,
     object_field,
+    optional_count,
     optional_field,
     parse_json,
     quote,
@@ -127,13 +128,8 @@ class Telnyx:
         expect_whole_samples(payload, self._input_format)
         if self._input_format.startswith("pcm"):
             payload = byteswap(payload, 2)
-        chunk, timestamp = fields.get("chunk"), fields.get("timestamp")
-        media = Media(
-            payload,
-            self._input_format,
-            None if chunk is None else whole_number(chunk, "media.chunk"),
-            None if timestamp is None else whole_number(timestamp, "media.timestamp"),
-        )
+        chunk = optional_count(fields, MEDIA, "chunk")
+        media = Media(payload, self._input_format, chunk, optional_count(fields, MEDIA, "timestamp"))
         return [media] if media.chunk is None else self._in_order(media, media.chunk)
 
     def _in_order(self, media: Media, chunk: int) -> Sequence[Media]:

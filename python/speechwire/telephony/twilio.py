@@ -25,13 +25,13 @@ from speechwire.telephony.framing import (
     decode_payload,
     expect_first_start,
     object_field,
+    optional_count,
     optional_field,
     parse_json,
     quote,
     read_key,
     required_field,
     string_parameters,
-    whole_number,
 )
 
 __all__ = ["Twilio"]
@@ -89,15 +89,9 @@ class Twilio:
         fields = object_field(message, MEDIA)
         if fields.get("track") not in (INBOUND, None):
             return [Unknown(message)]
-        chunk, timestamp = fields.get("chunk"), fields.get("timestamp")
-        return [
-            Media(
-                decode_payload(message, MEDIA, "payload"),
-                self._format,
-                None if chunk is None else whole_number(chunk, "media.chunk"),
-                None if timestamp is None else whole_number(timestamp, "media.timestamp"),
-            )
-        ]
+        payload = decode_payload(message, MEDIA, "payload")
+        chunk = optional_count(fields, MEDIA, "chunk")
+        return [Media(payload, self._format, chunk, optional_count(fields, MEDIA, "timestamp"))]
 
     def _start(self, message: Mapping[str, Any]) -> CallStarted:
         expect_first_start(self.output_format)
