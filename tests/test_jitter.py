@@ -31,10 +31,10 @@ def frames(pcm: np.ndarray[Any, np.dtype[np.int16]]) -> list[bytes]:
 
 
 def play(
-    arrivals: list[tuple[float, int, int, bytes]], seconds: float, **options: Any
+    arrivals: list[tuple[float, int, int, bytes]], seconds: float, buffer: JitterBuffer | None = None
 ) -> Iterator[tuple[float, JitterFrame]]:
     """Push each packet when it arrives (seconds, seq, timestamp, payload) and pop a frame every 20 ms."""
-    buffer = JitterBuffer(RATE, **options)
+    buffer = buffer or JitterBuffer(RATE)
     waiting = sorted(arrivals, key=lambda arrival: arrival[0])
     for tick in range(round(seconds * 50)):
         now = 0.003 + tick * 0.02
@@ -122,13 +122,7 @@ def test_what_comes_late_is_dropped_where_that_is_asked_for() -> None:
     sent = frames(voice(RATE * 4))
     arrivals = [(max(i * 0.02, 2.3 if i >= 100 else 0), i, i * SIZE, data) for i, data in enumerate(sent)]
     buffer = JitterBuffer(RATE, drop_late=True)
-    waiting = list(arrivals)
-    for tick in range(120):
-        now = 0.003 + tick * 0.02
-        while waiting and waiting[0][0] <= now:
-            came, seq, timestamp, data = waiting.pop(0)
-            buffer.push(seq, timestamp, data, now=came)
-        frame = buffer.pop(now=now)
+    *_, (now, frame) = play(arrivals, 2.4, buffer)
     assert buffer.stats.num_late >= 10
     # The clock of the sender ran on through the stall.
     assert now * RATE - frame.timestamp < 3 * SIZE
@@ -139,14 +133,8 @@ def test_a_silence_of_the_sender_is_no_loss() -> None:
     talkspurts = [i for i in range(len(sent)) if i % 100 < 50]
     arrivals = [(i * 0.02, seq, i * SIZE, sent[i]) for seq, i in enumerate(talkspurts)]
     buffer = JitterBuffer(RATE)
-    waiting = list(arrivals)
     played = 0.0
-    for tick in range(300):
-        now = 0.003 + tick * 0.02
-        while waiting and waiting[0][0] <= now:
-            came, seq, timestamp, data = waiting.pop(0)
-            buffer.push(seq, timestamp, data, now=came)
-        frame = buffer.pop(now=now)
+    for now, frame in play(arrivals, 6, buffer):
         if not math.isnan(frame.timestamp):
             played = frame.timestamp
             # The clock of the sender runs on in its silence.
