@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["MARK", "Processes"]
@@ -24,11 +25,17 @@ class Processes:
         return [*self._find().values()]
 
     def kill(self, name: str) -> int:
-        """Kill those whose command line has this name in it; returns how many."""
-        killed = [pid for pid, command in self._find().items() if name in command]
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        return len(killed)
+        """Kill those whose command line has this name in it; returns how many.
+
+        Programs of one pipeline end with the first of them that is killed: the others may be gone by themselves.
+        """
+        killed = 0
+        for pid, command in self._find().items():
+            if name in command:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+        return killed
 
     def _find(self) -> dict[int, str]:
         found = {}
