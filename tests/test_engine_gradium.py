@@ -11,11 +11,14 @@ import pytest
 
 from harness import READY, Behaviour, Peer, converse, loopback_server, misbehaving_server, run
 from speechwire.events import Audio, FailureKind, Flush, Start, Transcript
-from speechwire.gradium import GradiumClient, Limits
-from speechwire.server import serve
+from speechwire.gradium import GradiumClient, Limits, ReconnectPolicy
+from speechwire.server import ServerLimits, serve
 from speechwire.server.engines import Answer, EngineError, Input
 from speechwire.server.engines.gradium import GradiumEngine
+from speechwire.server.engines.loopback import LoopbackEngine
 from test_faults import audio_message
+from test_replay import speech
+from test_resume import Service, live
 from test_server import speech_like
 from test_server_calls import CONNECTED, STOP, call, media, metric, noise, start
 
@@ -24,8 +27,8 @@ START = Start("pcm_8000", "pcm_8000", target_language="es")
 LIMITS = Limits(connect_s=0.5, ready_s=0.4, idle_s=0.5, send_s=0.5, close_s=0.3, keepalive_s=None)
 
 
-def engine(base_url: str) -> GradiumEngine:
-    return GradiumEngine(GradiumClient(base_url=base_url, api_key=KEY, limits=LIMITS))
+def engine(base_url: str, reconnect: ReconnectPolicy | None = None) -> GradiumEngine:
+    return GradiumEngine(GradiumClient(base_url=base_url, api_key=KEY, limits=LIMITS), reconnect)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 24000])
@@ -229,3 +232,46 @@ def test_a_call_goes_through_two_servers() -> None:
             assert said.startswith(bytes(far_end.heard))
 
     run(main())
+
+
+def test_a_call_outlives_the_limit_of_the_service_behind() -> None:
+    said = noise(25.0)
+
+    async def main() -> None:
+        async with (
+            serve(LoopbackEngine(), limits=ServerLimits(max_session_s=10.0)) as behind,
+            serve(engine(f"{behind}/api/", ReconnectPolicy(session_s=10.0))) as address,
+            call(address) as far_end,
+        ):
+            await far_end.say(CONNECTED, start())
+            async with asyncio.TaskGroup() as tasks:
+                await far_end.speak(said[:1600])  # ahead, so that there is always something to be played
+                tasks.create_task(far_end.speak(said[1600:], realtime=True))
+                await far_end.hear(24.5)
+            await far_end.say(STOP)
+            assert await far_end.listen() == (1000, "the call is over")
+            assert said.startswith(bytes(far_end.heard))
+            assert await metric(behind, 'requests_ended_total{kind="interpreting",outcome="completed"}') == 2
+
+    run(main(), held_clock=True, timeout_s=500)
+
+
+def test_a_request_goes_on_when_connections_to_the_service_behind_break() -> None:
+    spoken = speech(30, 3)
+    service = Service("s2s", kills=[30, 5, 90])
+    answers: list[Answer] = []
+
+    async def inputs() -> AsyncIterator[Input]:
+        async for chunk in live(spoken):
+            yield Audio(chunk)
+
+    async def say(answer: Answer) -> None:
+        answers.append(answer)
+
+    async def main() -> None:
+        async with misbehaving_server(service) as base_url:
+            await GradiumEngine(GradiumClient(base_url=base_url, api_key=KEY)).listen(START, 8000).run(inputs(), say)
+
+    run(main(), held_clock=True, timeout_s=500)
+    assert len(service.legs) == 4
+    assert b"".join(answer.audio for answer in answers if isinstance(answer, Audio)) == spoken

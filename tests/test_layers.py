@@ -101,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "server.engines.activity": {"events"},
     "server.engines.apertium": {"server.engines", "server.engines.together"},
     "server.engines.gradium": {
-        "errors", "events", "gradium.client", "gradium.stream", "gradium.wire", "server.engines",
+        "errors", "events", "gradium.client", "gradium.resume", "gradium.stream", "gradium.wire", "server.engines",
         "server.engines.together", "server.voices",
     },
     "server.engines.loopback": {

@@ -1,7 +1,7 @@
 """The engine that is another service: it forwards what it hears to a Gradium endpoint, and says what comes back.
 
-So every dialect, such as a telephone's, has that service behind it. An upstream connection that drops ends its request
-with the words of `speechwire.errors`, and never quietly.
+So every dialect, such as a telephone's, has that service behind it. A request outlives that service's limit of a
+session and connections that break; where it cannot, it ends with the words of `speechwire.errors`, and never quietly.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from speechwire.errors import AuthError, SessionError
 from speechwire.events import Audio, FailureKind, Flush, Flushed, Start, Transcript
 from speechwire.gradium import wire
 from speechwire.gradium.client import GradiumClient
+from speechwire.gradium.resume import ReconnectPolicy
 from speechwire.gradium.stream import S2s
 from speechwire.server.engines import EngineError, EngineSession, Input, Say
 from speechwire.server.engines.together import together
@@ -20,6 +21,7 @@ from speechwire.server.voices import Voice
 
 __all__ = ["GradiumEngine", "GradiumInterpreting"]
 
+DEFAULT_POLICY: Final = ReconnectPolicy()
 _DEFAULT_RATE: Final = wire.INPUT_PCM_SAMPLE_RATE
 
 
@@ -28,12 +30,14 @@ class GradiumEngine:
 
     Args:
         client: Where the service is, and with which key.
+        reconnect: How a request goes on over another connection; None to end with the first.
     """
 
     max_recognitions: int | None = None
 
-    def __init__(self, client: GradiumClient) -> None:
+    def __init__(self, client: GradiumClient, reconnect: ReconnectPolicy | None = DEFAULT_POLICY) -> None:
         self._client = client
+        self._reconnect = reconnect
 
     async def start(self) -> None:
         """Nothing to load: each request opens a connection of its own."""
@@ -61,6 +65,7 @@ class GradiumEngine:
                 voice_id=start.voice_id or wire.DEFAULT_VOICES.get(start.target_language or ""),
                 json_config={name: value for name, value in config.items() if value is not None},
                 wait_for_ready_on_start=True,
+                reconnect=self._reconnect,
             )
         except wire.SetupRefused as error:
             raise EngineError(str(error), FailureKind.INPUT) from None
