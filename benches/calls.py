@@ -399,7 +399,7 @@ def main() -> None:
     print(describe_machine())
     num_frames = round(arguments.seconds / FRAME_S)
     frames = [frames_of(number, num_frames) for number in range(arguments.calls)]
-    with loopback_server("--max-session", str(arguments.seconds + 60)) as (address, pid):
+    with loopback_server() as (address, pid):
         callers = [dial(address, number, frames[number]) for number in range(arguments.calls)]
         server_cpu_s, client_cpu_s, start_s = cpu_seconds(pid), time.process_time(), time.monotonic()
         worst_s = speak(callers, num_frames)

@@ -194,6 +194,7 @@ def test_failures_are_one_line_and_leave_no_file(tmp_path: Path, arguments: list
         ["serve", "--port", "70000"],
         ["serve", "--max-session", "0"],
         ["serve", "--max-session", "soon"],
+        ["serve", "--max-call", "0"],
         ["serve", "--max-requests", "0"],
         ["serve", "--stt", "whisper"],
         ["serve", "--mt", "opus-mt"],

@@ -14,6 +14,8 @@ def test_limits_are_positive() -> None:
         ServerLimits(max_session_s=0)
     with pytest.raises(ValueError, match=r"^expected max_session_s of more than 0, got nan$"):
         ServerLimits(max_session_s=float("nan"))
+    with pytest.raises(ValueError, match=r"^expected max_call_s of more than 0, got -1$"):
+        ServerLimits(max_call_s=-1)
     with pytest.raises(ValueError, match=r"^expected max_requests of at least 1, got 0$"):
         ServerLimits(max_requests=0)
     with pytest.raises(ValueError, match=r"^expected max_recognitions of at least 1, got -1$"):

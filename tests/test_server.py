@@ -27,7 +27,7 @@ from speechwire.server.dialects.gradium_rest import Meter
 from speechwire.server.engines import EngineError, Input, Say
 from speechwire.server.engines.loopback import LoopbackEngine, LoopbackSession
 from speechwire.server.inbox import MAX_BYTES
-from speechwire.server.limits import Places
+from speechwire.server.limits import Places, ServerLimits
 from speechwire.server.metrics import Metrics
 from speechwire.server.session import Disconnected, Session, Shared
 from speechwire.server.voices import Voice
@@ -320,7 +320,7 @@ def test_the_loop_gets_its_turns_within_a_long_message() -> None:
 
     async def main() -> None:
         nonlocal most_between_turns
-        shared = Shared(LoopbackEngine(), Places(), Metrics(), None, lambda _: None)
+        shared = Shared(LoopbackEngine(), Places(), Metrics(), ServerLimits(), lambda _: None)
         session = Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared)
         task = asyncio.create_task(session.run())
         while not task.done():
@@ -347,7 +347,7 @@ def test_a_client_that_goes_while_the_box_of_its_request_is_full_is_noticed(num_
     connection = VanishedConnection([SETUP, *[f'{{"type":"audio","audio":"{audio}"}}'] * num_messages])
 
     async def main() -> None:
-        shared = Shared(LoopbackEngine(), Places(), Metrics(), None, lambda _: None)
+        shared = Shared(LoopbackEngine(), Places(), Metrics(), ServerLimits(), lambda _: None)
         await Session(connection, ServerProtocol(wire.S2S), Meter(Usage(), wire.S2S), shared).run()
         assert asyncio.get_running_loop().time() < 1
 

@@ -288,7 +288,7 @@ def test_answers_that_nobody_has_heard_yet_are_bounded() -> None:
             num_said += 1
 
     async def main() -> None:
-        async with serve(ScriptedEngine(script), limits=ServerLimits(max_session_s=None)) as address:
+        async with serve(ScriptedEngine(script)) as address:
             async with call(address) as far_end:
                 await far_end.say(CONNECTED, start())
                 await far_end.hear(3.0)
@@ -567,7 +567,7 @@ def test_what_nobody_foresaw_before_the_start_ends_the_call_too(caplog: pytest.L
 
     async def main() -> None:
         connection, metrics = DeafConnection(CONNECTED, start()), Metrics()
-        shared = Shared(LoopbackEngine(), Places(), metrics, None, lambda _: None)
+        shared = Shared(LoopbackEngine(), Places(), metrics, ServerLimits(), lambda _: None)
         await Call(connection, TWILIO, {}, shared, Ticks(), is_accepted).run()
         assert connection.closed
         assert 'calls_ended_total{framing="twilio",reason="engine"} 1' in metrics.text()
@@ -592,7 +592,7 @@ def test_one_call_too_many_is_told_to_come_back() -> None:
 
 def test_a_call_lasts_as_long_as_it_may() -> None:
     async def main() -> None:
-        async with serve(ScriptedEngine(idle), limits=ServerLimits(max_session_s=60)) as address:
+        async with serve(ScriptedEngine(idle), limits=ServerLimits(max_session_s=10, max_call_s=60)) as address:
             assert await outcome(address, CONNECTED, start()) == (1008, "the call took too long")
             assert asyncio.get_running_loop().time() == pytest.approx(60, abs=0.1)
 
@@ -675,7 +675,7 @@ def test_a_far_end_that_takes_nothing_is_given_up_and_counted() -> None:
     async def main() -> None:
         connection, metrics = DeafConnection(CONNECTED, start()), Metrics()
         places = Places(max_requests=1)
-        shared = Shared(ScriptedEngine(script), places, metrics, None, lambda _: None)
+        shared = Shared(ScriptedEngine(script), places, metrics, ServerLimits(), lambda _: None)
         await Call(connection, TWILIO, {}, shared, Ticks(), lambda *_: True).run()
         assert STALL_S <= asyncio.get_running_loop().time() < 2 * STALL_S
         assert not connection.closed  # who takes no audio takes no close frame
@@ -693,7 +693,7 @@ def test_a_socket_that_nobody_reads_is_cut() -> None:
             await say(Audio(bytes(16000)))
 
     async def main() -> None:
-        async with serve(ScriptedEngine(script), limits=ServerLimits(max_session_s=None)) as address:
+        async with serve(ScriptedEngine(script)) as address:
             url = urlsplit(address)
             deaf = socket.socket()
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -831,7 +831,7 @@ def test_a_connection_that_was_never_accepted_ends_its_call() -> None:
 
     async def main() -> None:
         metrics = Metrics()
-        shared = Shared(LoopbackEngine(), Places(), metrics, None, lambda _: None)
+        shared = Shared(LoopbackEngine(), Places(), metrics, ServerLimits(), lambda _: None)
         await Call(Gone(), TWILIO, {}, shared, Ticks(), lambda *_: True).run()
         assert 'reason="gone"} 1' in metrics.text()
 

@@ -149,6 +149,13 @@ def _parser() -> argparse.ArgumentParser:
         "--max-session", type=_seconds, default=300.0, metavar="SECONDS", help="longest request; default: %(default)g"
     )
     serve.add_argument(
+        "--max-call",
+        type=_seconds,
+        default=4 * 3600.0,
+        metavar="SECONDS",
+        help="longest telephone call; default: %(default)g",
+    )
+    serve.add_argument(
         "--max-requests", type=_count, metavar="N", help="requests that run at once; default: any number"
     )
     serve.add_argument(
@@ -365,6 +372,7 @@ async def _serve_until_cancelled(arguments: argparse.Namespace) -> None:
         base_path=arguments.base_path,
         limits=ServerLimits(
             max_session_s=arguments.max_session,
+            max_call_s=arguments.max_call,
             max_requests=arguments.max_requests,
             max_recognitions=arguments.max_recognitions,
         ),

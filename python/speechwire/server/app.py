@@ -78,9 +78,7 @@ def create_app(
     ticks = Ticks()
     is_ready = False
 
-    shared = Shared(
-        engine, places, metrics, limits.max_session_s, lambda voice_id: gradium_rest.find_voice(account, voice_id)
-    )
+    shared = Shared(engine, places, metrics, limits, lambda voice_id: gradium_rest.find_voice(account, voice_id))
 
     def is_accepted(key: str | None) -> bool:
         return _is_accepted(key, accepted_keys)

@@ -159,7 +159,7 @@ class Call:
         shared, start = self._shared, setup.start
         outcome = Outcome.FAILED
         try:
-            async with asyncio.timeout(shared.max_session_s) as limit, AsyncExitStack() as place:
+            async with asyncio.timeout(shared.limits.max_call_s) as limit, AsyncExitStack() as place:
                 with shared.metrics.waiting():
                     await place.enter_async_context(shared.places.hold(start.wait_s, recognises=True))
                 voice = None if start.voice_id is None else shared.find_voice(start.voice_id)

@@ -1,4 +1,4 @@
-"""How much the server takes on: how long a request may last, and how many may run at once."""
+"""How much the server takes on: how long a request or a call may last, and how many may run at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 __all__ = ["DEFAULT_LIMITS", "Places", "PlacesTaken", "ServerLimits"]
 
 MAX_SESSION_S: Final = 300.0
+MAX_CALL_S: Final = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class ServerLimits:
 
     Args:
         max_session_s: Seconds from a request's setup to the last of its output; None for any time.
+        max_call_s: Seconds from the start of a telephone call to its end; None for any time.
         max_requests: Requests that run at once on all connections together; None for any number.
         max_recognitions: Those of them in which speech is recognised; None for as many as the engine can serve in real
             time.
@@ -28,12 +30,14 @@ class ServerLimits:
     """
 
     max_session_s: float | None = MAX_SESSION_S
+    max_call_s: float | None = MAX_CALL_S
     max_requests: int | None = None
     max_recognitions: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_session_s is not None and not self.max_session_s > 0:
-            raise ValueError(f"expected max_session_s of more than 0, got {self.max_session_s:g}")
+        for name, longest_s in (("max_session_s", self.max_session_s), ("max_call_s", self.max_call_s)):
+            if longest_s is not None and not longest_s > 0:
+                raise ValueError(f"expected {name} of more than 0, got {longest_s:g}")
         for name, most in (("max_requests", self.max_requests), ("max_recognitions", self.max_recognitions)):
             if most is not None and most < 1:
                 raise ValueError(f"expected {name} of at least 1, got {most}")

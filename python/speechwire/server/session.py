@@ -15,7 +15,7 @@ from speechwire.errors import AudioError
 from speechwire.events import Audio, EndOfStream, Failure, FailureKind, InputEvent, OutputEvent, Start, Text
 from speechwire.server.engines import Answer, Engine, EngineError, Input
 from speechwire.server.inbox import Inbox
-from speechwire.server.limits import Places, PlacesTaken
+from speechwire.server.limits import Places, PlacesTaken, ServerLimits
 from speechwire.server.metrics import Metrics, Outcome
 from speechwire.server.request import Request
 from speechwire.server.voices import Voice
@@ -109,14 +109,14 @@ class Shared:
         engine: Answers every request.
         places: Of the requests that may run at once.
         metrics: Counts them.
-        max_session_s: Seconds that a request may last, or None.
+        limits: How long a request or a call may last.
         find_voice: Tells how a voice sounds, or None for an id that nobody knows.
     """
 
     engine: Engine
     places: Places
     metrics: Metrics
-    max_session_s: float | None
+    limits: ServerLimits
     find_voice: Callable[[str], Voice | None]
 
 
@@ -225,7 +225,7 @@ class Session:
         last: OutputEvent = EndOfStream()
         outcome = Outcome.DROPPED
         try:
-            async with asyncio.timeout(self._shared.max_session_s) as limit, AsyncExitStack() as place:
+            async with asyncio.timeout(self._shared.limits.max_session_s) as limit, AsyncExitStack() as place:
                 with self._shared.metrics.waiting():
                     recognises = start.source_format is not None
                     await place.enter_async_context(self._shared.places.hold(start.wait_s, recognises=recognises))
