@@ -62,6 +62,11 @@ class HeldClockLoop(asyncio.SelectorEventLoop):
         """Seconds that timers have been waited for."""
         return self._held_selector.now_s
 
+    def stop_for(self, seconds: float) -> None:
+        """Let time pass in which nothing runs, as when the machine stops; what was written arrives meanwhile."""
+        time.sleep(self._held_selector.GRACE_S)
+        self._held_selector.now_s += seconds
+
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Call a function on a thread; meanwhile time is the machine's."""
         future = super().run_in_executor(executor, func, *args)

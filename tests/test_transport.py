@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from harness import Behaviour, Peer, misbehaving_server, run
+from harness import Behaviour, HeldClockLoop, Peer, misbehaving_server, run
 from speechwire.errors import SessionClosed, SessionTimeout
 from speechwire.transport import Connection, Limits, connect
 
@@ -165,6 +165,26 @@ def test_cancelled_recv_loses_nothing() -> None:
             await connection.close()
 
     run(main())
+
+
+def test_what_came_in_time_is_not_late_because_the_machine_stopped() -> None:
+    async def behave(peer: Peer) -> None:
+        await peer.accept()
+        await asyncio.sleep(0.5)
+        await peer.send_raw(b"\x81\x01a")
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, HeldClockLoop)
+        loop.stop_for(10.0)
+        await peer.drain()
+
+    async def main() -> None:
+        async with misbehaving_server(behave) as base_url:
+            connection = await open_connection(base_url)
+            assert await connection.recv(1.0) == "a"
+            assert not connection.is_gone
+            await connection.close()
+
+    run(main(), held_clock=True)
 
 
 def test_two_receivers_are_refused() -> None:

@@ -306,6 +306,8 @@ class Connection(asyncio.BufferedProtocol):
     def _wake_receiver(self) -> None:
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(None)
+            # What has come is not late because who waits for it gets its turn later, as when the machine was stopped.
+            self._receive_deadline = None
 
     def _watch(self, deadline: float) -> None:
         if self._timer is None:
