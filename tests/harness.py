@@ -31,12 +31,16 @@ READY = (
 )
 
 
-def run(main: Coroutine[Any, Any, T], *, timeout_s: float = 30.0, held_clock: bool = False) -> T:
+def run(main: Coroutine[Any, Any, T], *, timeout_s: float | None = None, held_clock: bool = False) -> T:
     """Run `main` in a loop of its own, and fail if it leaves a task or a socket behind.
 
     With `held_clock` the loop's time stands still while there is anything to do, and jumps to the next timer when there
-    is not: waiting for minutes takes no time. `timeout_s` is then of that time, and has to be beyond what `main` waits.
+    is not: waiting for minutes takes no time, and no bound is missed because the machine is slow. `timeout_s` is then
+    of that time, has to be beyond what `main` waits, and is 30 s unless given. Of real time it is 100 s, for it only
+    ends what hangs, a little before pytest would.
     """
+    if timeout_s is None:
+        timeout_s = 30.0 if held_clock else 100.0
 
     async def guarded() -> T:
         sockets = open_sockets()

@@ -504,10 +504,10 @@ def test_scanner_survives_an_output_that_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "speechwire.audioop", str(tmp_path)]
     for shell in ("head -1", "true"):
         result = subprocess.run(
-            ["sh", "-c", f'"$@" | {shell}', "sh", *command], capture_output=True, text=True, timeout=60
+            ["sh", "-c", f'"$@" | {shell}', "sh", *command], capture_output=True, text=True, timeout=100
         )
         assert (result.returncode, result.stderr) == (0, "")
-    full = subprocess.run(["sh", "-c", '"$@" > /dev/full', "sh", *command], capture_output=True, text=True, timeout=60)
+    full = subprocess.run(["sh", "-c", '"$@" > /dev/full', "sh", *command], capture_output=True, text=True, timeout=100)
     assert (full.returncode, full.stderr) == (2, "speechwire.audioop: standard output: No space left on device\n")
 
 
@@ -518,7 +518,7 @@ def test_scanner_shows_names_that_are_not_text(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
     )
     assert result.returncode == 0
     assert "b\\udcff.py:1: import audioop" in result.stdout

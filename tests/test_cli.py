@@ -29,7 +29,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 def speechwire(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(**changes))
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment(**changes))
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def test_speak_offline(tmp_path: Path) -> None:
         assert (result.getframerate(), result.getnchannels(), result.getsampwidth()) == (48000, 1, 2)
         assert result.getnframes() > 48000
     command = [*COMMAND, "speak", "-", "-o", str(out)]
-    piped = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, env=environment())
+    piped = subprocess.run(command, input="", capture_output=True, text=True, timeout=100, env=environment())
     assert (piped.returncode, piped.stderr) == (1, "speechwire: expected a text to speak, got ''\n")
 
 
@@ -120,7 +120,7 @@ def test_speak_offline(tmp_path: Path) -> None:
 def test_serve_stops_cleanly(number: signal.Signals) -> None:
     with serving("--engine", "loopback") as (_, process):
         process.send_signal(number)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=100)
         assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -134,7 +134,7 @@ def test_serve_stops_while_it_loads_its_engine() -> None:
             time.sleep(0.005)
         process.terminate()
         process.terminate()
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=100)
         assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -251,7 +251,7 @@ def test_examples_run(example: str) -> None:
             [sys.executable, str(EXAMPLES / example), str(SAMPLE), f"{address}/api"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
         )
     assert done.returncode == 0, done.stderr
     assert "segment 1" in done.stdout
@@ -270,7 +270,7 @@ def test_a_simulated_call_is_interpreted(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / "phone_interpreter.py"),
          "--simulate", str(speech), "-o", str(heard), "--port", str(port)],
-        capture_output=True, text=True, timeout=60, env=environment(),
+        capture_output=True, text=True, timeout=100, env=environment(),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "3.02 s said" in done.stdout  # whole frames

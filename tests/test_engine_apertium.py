@@ -161,7 +161,7 @@ def test_a_mode_says_what_apertium_says(name: str, processes: Processes) -> None
             for order in (1, -1):
                 assert [await mode.translate(text) for text in texts[::order]] == expected[::order]
 
-    run(main(), timeout_s=120)
+    run(main())
     processes.assert_none_left()
 
 
@@ -300,7 +300,7 @@ def test_the_end_of_any_program_in_mid_sentence_is_an_error_and_the_next_is_tran
                 assert await waiting == expected
                 assert all(process.returncode is not None for process in first)
 
-    run(main(), timeout_s=60)
+    run(main())
     processes.assert_none_left()
 
 

@@ -539,7 +539,7 @@ def test_an_engine_serves_one_server_after_the_other(speech: bytes, processes: P
         await engine.stop()  # once more than it was started
         return heard
 
-    first, second = run(main(), timeout_s=60)
+    first, second = run(main())
     assert first == second != ""
     processes.assert_none_left()
 
@@ -556,7 +556,7 @@ def test_two_servers_that_share_an_engine_hang_neither_when_one_stops(processes:
                 async for _ in stream.iter_events():
                     pass
 
-    run(main(), timeout_s=60)
+    run(main())
     processes.assert_none_left()
 
 
@@ -660,7 +660,7 @@ def test_a_process_that_is_killed_costs_one_request(victim: str, speech: bytes, 
             assert "comprar" in await interpret_over_wire(address, speech)
         processes.assert_none_left()
 
-    run(main(), timeout_s=60)
+    run(main())
 
 
 def test_more_than_can_be_recognised_at_once_wait_or_are_refused(speech: bytes) -> None:
@@ -695,4 +695,4 @@ def test_more_than_can_be_recognised_at_once_wait_or_are_refused(speech: bytes) 
             await asyncio.gather(*talks)
             assert all("ticket" in text for text in texts)
 
-    run(main(), timeout_s=60)
+    run(main())

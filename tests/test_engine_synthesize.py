@@ -177,7 +177,7 @@ def speak_all(*calls: tuple[Any, ...]) -> list[list[Spoken]]:
         async with started() as synthesizer:
             return [await speak(synthesizer, *call) for call in calls]
 
-    return run(main(), timeout_s=60)
+    return run(main())
 
 
 # --- what is spoken

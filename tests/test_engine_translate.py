@@ -33,7 +33,7 @@ def translate(*requests: tuple[str, str, str]) -> list[str]:
         finally:
             await translator.stop()
 
-    return run(main(), timeout_s=60)
+    return run(main())
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *modes: str) -> None:

@@ -553,7 +553,7 @@ def test_cancellation_at_every_await(call: Callable[[GradiumClient], Awaitable[N
                 turns += 1
                 assert turns < 2000
 
-    run(main(), timeout_s=100)
+    run(main())
 
 
 def test_guard_sees_a_leak() -> None:

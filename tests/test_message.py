@@ -173,4 +173,4 @@ def test_messages_hold_under_the_debug_allocator() -> None:
         "        assert decode_message(text)['audio'] == audio\n"
     )
     environment = {**os.environ, "PYTHONMALLOC": "debug", "PYTHONDEVMODE": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=100)

@@ -35,7 +35,7 @@ def test_python_blocks_run(number: int) -> None:
     with serving("--engine", "loopback") as (address, _):
         code = PYTHON[number].replace("http://127.0.0.1:8000", address)
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+            [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
         )
     assert done.returncode == 0, done.stderr
     if "gradium" in code:

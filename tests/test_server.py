@@ -457,7 +457,7 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
             websocket = await connect(address.replace("http", "ws", 1) + "/api/speech/s2s", max_queue=1)
             await websocket.send(SETUP)
             await websocket.send('{"type":"audio","audio":"AAAA"}')
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(100):
                 while not engine.closed:  # noqa: ASYNC110 - it is a list
                     await asyncio.sleep(0.05)
             websocket.transport.abort()

@@ -453,7 +453,7 @@ def test_a_full_request_stops_the_reading() -> None:
                 num_bytes = sum(len(base64.b64decode(m["audio"])) for m in received if m["type"] == "audio")
                 assert num_bytes == 30 << 20
 
-    run(main(), timeout_s=60)
+    run(main())
 
 
 def test_an_error_ends_its_request_and_its_name_is_free_at_once() -> None:

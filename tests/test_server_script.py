@@ -123,7 +123,7 @@ def test_both_clients_get_what_the_script_says(tmp_path: Path, sdk: Any) -> None
             client = sdk.client.GradiumClient(base_url=f"{address}/api/", api_key="k")
             s2s = {"input_format": "pcm", "output_format": "pcm", "json_config": {"target_language": "es"}}
             stt = {"input_format": "pcm", "json_config": {"language": "en"}}
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 return (
                     await client.s2s(s2s, silence(3)),
                     await client.stt(stt, silence(2)),
@@ -222,7 +222,7 @@ def test_snippet_of_a_test_runs(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_application.py"],
-        cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout

@@ -54,7 +54,7 @@ def through_the_wire(
 
             return await asyncio.gather(*map(ask_in_turn, sentences))
 
-    return run(main(), timeout_s=100)
+    return run(main())
 
 
 def without_opening_marks(text: str) -> str:
