@@ -7,9 +7,14 @@ import wave
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from processes import MARK, Processes
 from speechwire.codec import Resampler
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

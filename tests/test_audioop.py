@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     import audioop as stdlib
 
 FUNCTIONS = [name for name in audioop.__all__ if name not in ("error", "install")]
-EXAMPLES = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=300)
 
 widths = st.integers(1, 4)
 any_width = st.one_of(widths, widths, widths, st.sampled_from([-1, 0, 5, 2**31 - 1, -(2**31), True]))

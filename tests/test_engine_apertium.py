@@ -180,7 +180,7 @@ def test_where_a_mode_differs_from_apertium() -> None:
     run(main())
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(texts=st.lists(st.text(st.sampled_from(" ^$[]{}<>/\\@*#+~=%&|_.,;:!?\"'()-\n\t"), max_size=30), max_size=200))
 def test_characters_of_the_stream_format_pass_through(texts: list[str]) -> None:
     async def main() -> None:
@@ -191,7 +191,7 @@ def test_characters_of_the_stream_format_pass_through(texts: list[str]) -> None:
     run(main())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     name=st.sampled_from(list(MODES)),
     texts=st.lists(

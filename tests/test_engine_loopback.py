@@ -120,7 +120,7 @@ def test_transcript_comes_with_the_audio_that_ends_its_segment() -> None:
     assert list(session.flush()) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     parts=st.lists(st.tuples(st.integers(1, 600), st.sampled_from([0, 300, 800, 9000])), min_size=1, max_size=6),
     cuts=st.lists(st.integers(0, 40000), max_size=12),
@@ -181,7 +181,7 @@ def test_recognition_gives_segments_and_a_step_for_each_80_ms(sample_rate: int) 
     assert likelihoods[-1] > 0.8
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 40000), max_size=12))
 def test_any_cut_of_the_input_gives_the_same_steps(cuts: list[int]) -> None:
     pcm = tone(313, 9000) + tone(540, 0) + tone(77, 9000)

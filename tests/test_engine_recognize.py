@@ -197,7 +197,7 @@ def test_sentence_gets_capitals_and_its_last_mark() -> None:
 # --- streams
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_any_cut_of_the_speech_gives_the_same(
     listener: Listener, sentence: bytes, heard_sentence: list[Heard], data: st.DataObject

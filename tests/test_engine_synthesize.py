@@ -288,7 +288,7 @@ def test_text_is_never_a_command(library: str) -> None:
     assert surrogate == mark
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=10), language=st.sampled_from(LANGUAGES))
 def test_any_text_is_spoken_with_its_words(texts: list[str], language: str) -> None:
     speak_all(*((text, language) for text in texts))

@@ -239,7 +239,7 @@ def test_what_follows_end_of_stream_does_not_matter() -> None:
     assert types(collect(saying(lines(TEXT, END, "rubbish")), stt)) == ["text", "end_of_stream"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_messages_are_the_same_whatever_the_chunks(data: st.DataObject) -> None:
     body = lines(READY, "", TEXT.replace("Two", "déjà \\u00e9"), END_TEXT, AUDIO, END)

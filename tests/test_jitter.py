@@ -363,7 +363,7 @@ def test_bad_packets_and_times_are_refused() -> None:
         buffer.push(70_000, 0, bytes(320), now=0.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

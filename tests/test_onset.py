@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from speechwire.server.onset import Onset
@@ -40,7 +40,6 @@ def test_a_pause_between_words_does_not_begin_it_anew() -> None:
     assert places([3000] * 5 + [0] * 20 + [3000] * 5) == [0, 25]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([0, 300, 3000]), max_size=60))
 def test_all_audio_comes_in_its_order_and_at_most_two_chunks_late(amplitudes: list[int]) -> None:
     onset, out = Onset(8000), []

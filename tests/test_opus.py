@@ -189,7 +189,7 @@ def test_default_bitrate_keeps_the_waveform() -> None:
     assert len(write(SPEECH, bitrate=16000)) < len(STREAM) / 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num_samples=st.integers(0, 9000),
     sample_rate=st.sampled_from([8000, 12000, 16000, 24000, 48000]),

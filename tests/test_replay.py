@@ -531,7 +531,7 @@ class Service:
         return messages
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     product=st.sampled_from([wire.STT, wire.S2S]),
     seed=st.integers(0, 2**32),

@@ -125,7 +125,7 @@ PCM = b"".join(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from([("pcm_8000", None), ("wav", None), ("pcm_8000", "pcm_16000"), ("pcm_16000", "wav")]),
     st.lists(st.integers(0, len(PCM)), max_size=20),

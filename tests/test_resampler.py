@@ -56,7 +56,7 @@ def test_each_20_ms_are_answered_with_20_ms(pair: tuple[int, int]) -> None:
     assert len(resampler.flush()) == 2 * resampler.delay_samples
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pair=st.sampled_from(PAIRS),
     quality=st.sampled_from(QUALITIES),
@@ -79,7 +79,7 @@ def test_any_cut_gives_the_same_bits(
 MAX_COEFFICIENTS = 1 << 20
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(1000, 83376, 300)
 @example(44101, 47999, 300)
 @given(
@@ -395,7 +395,7 @@ def test_variable_ratio_at_zero_is_the_fixed_ratio(pair: tuple[int, int], qualit
     np.testing.assert_allclose(output, expected, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     pair=st.sampled_from([*PAIRS, (8000, 8000)]),
     ratio_ppm=st.floats(-1000, 1000),

@@ -36,7 +36,7 @@ def transcode(transcoder: Transcoder, *chunks: bytes) -> list[bytes]:
     return [*itertools.chain.from_iterable(map(transcoder.feed, chunks)), *transcoder.flush()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     source=st.sampled_from(SOURCES),
     target=st.sampled_from(TARGETS),
