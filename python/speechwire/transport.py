@@ -353,8 +353,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._websocket.state is not State.OPEN:
             return
         now = self._loop.time()
-        # Anything that came counts as a sign of life, for a pong may be waiting behind a lot of audio.
-        silent = self._last_data_s <= (now - interval_s if pinged_at_s is None else pinged_at_s)
+        # Anything that came counts as a sign of life, for a pong may be waiting behind a lot of audio; and it may have
+        # come in the instant of the ping, by this clock.
+        silent = self._last_data_s <= now - interval_s if pinged_at_s is None else self._last_data_s < pinged_at_s
         if silent and pinged_at_s is not None and not self._reading_paused:
             self._give_up(f"no answer to a ping within {interval_s:g} s")
             return
