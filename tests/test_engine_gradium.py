@@ -41,7 +41,7 @@ def test_audio_and_texts_come_back_from_the_service_behind(sample_rate: int) -> 
             assert session.input_sample_rate == session.output_sample_rate == sample_rate
             return await converse(session, *(Audio(pcm[place : place + 320]) for place in range(0, len(pcm), 320)))
 
-    answers = run(main())
+    answers = run(main(), held_clock=True)
     assert b"".join(answer.audio for answer in answers if isinstance(answer, Audio)) == pcm
     assert next(answer.text for answer in answers if isinstance(answer, Transcript)) == "segment 1"
 
@@ -58,7 +58,7 @@ def test_a_flush_is_answered_when_the_service_has_answered_it() -> None:
         async with loopback_server() as base_url:
             return await converse(engine(base_url).listen(START, 8000), Audio(pcm), Flush(7), Audio(pcm))
 
-    answers = run(main())
+    answers = run(main(), held_clock=True)
     place = answers.index(Flush(7))
     assert b"".join(answer.audio for answer in answers[:place] if isinstance(answer, Audio)) == pcm
     assert b"".join(answer.audio for answer in answers[place:] if isinstance(answer, Audio)) == pcm
@@ -79,7 +79,7 @@ def test_the_service_is_asked_for_what_the_client_wants() -> None:
                 with pytest.raises(EngineError, match="enough"):
                     await converse(engine(base_url).listen(given, 8000))
 
-    run(main())
+    run(main(), held_clock=True)
     assert [(s["input_format"], s["output_format"], s["voice_id"], json.loads(s["json_config"])) for s in setups] == [
         ("pcm_8000", "pcm_8000", "B36pbz5_UoWn4BDl", {"target_language": "es"}),
         ("pcm_8000", "pcm_8000", "v", {"language": "en"}),
@@ -185,7 +185,7 @@ def test_a_service_that_drops_out_ends_the_request_with_the_reason(behave: Behav
                 await engine(base_url).listen(START, 8000).run(endless(), say)
             assert KEY not in str(raised.value)
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 @pytest.mark.parametrize(("behave", "problem"), FAULTS, ids=[behave.__name__ for behave, _ in FAULTS])
@@ -200,7 +200,7 @@ def test_a_service_that_drops_out_ends_the_call_with_the_reason(behave: Behaviou
             assert problem[:100] in end[1]
             assert await metric(address, 'calls_ended_total{framing="twilio",reason="engine"}') == 1
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_no_service_at_all_ends_the_call() -> None:
@@ -212,7 +212,7 @@ def test_no_service_at_all_ends_the_call() -> None:
             assert end[0] == 1011
             assert "the service behind failed" in end[1]
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_call_goes_through_two_servers() -> None:

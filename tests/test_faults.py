@@ -1,4 +1,7 @@
-"""The stream contract over real sockets: each fault has a typed outcome within its bound, and leaves nothing behind."""
+"""The stream contract over real sockets: each fault has a typed outcome within its bound, and leaves nothing behind.
+
+The clock is held, so that no bound is missed because the machine is slow; a wait that spins would never end.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import base64
 import json
 import logging
 import socket
-import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,8 +29,8 @@ LIMITS = Limits(
     connect_s=0.5, ready_s=0.4, idle_s=0.5, send_s=0.5, close_s=0.3, keepalive_s=None, max_message_bytes=1 << 20
 )
 KEEPALIVE = Limits(connect_s=0.5, ready_s=None, idle_s=None, send_s=None, close_s=0.3, keepalive_s=0.2)
-# Every bound above, one after the other, and room for a slow machine.
-BOUND_S = 4.0
+# Every bound above, one after the other.
+BOUND_S = 2.5
 
 
 def audio_message(num_bytes: int = 7680) -> str:
@@ -270,16 +272,12 @@ def test_fault_has_a_typed_outcome_that_keeps_the_key(
     async def main() -> SessionError:
         async with misbehaving_server(fault.behaviour) as base_url:
             client = GradiumClient(base_url=base_url, api_key=KEY, limits=fault.limits)
-            cpu_s, start_s = time.process_time(), time.monotonic()
             with pytest.raises(fault.error) as caught:
                 async with asyncio.timeout(BOUND_S):
                     await call(client)
-            waited_s, worked_s = time.monotonic() - start_s, time.process_time() - cpu_s
-            # A wait that spins uses all of its time; the huge message is work, not waiting.
-            assert worked_s < 0.7 * waited_s or waited_s < 0.3 or fault.code == 1009
             return caught.value
 
-    error = run(main())
+    error = run(main(), held_clock=True)
     assert type(error) is fault.error
     assert error.code == fault.code
     assert fault.says in str(error)
@@ -307,7 +305,7 @@ def test_nobody_listens() -> None:
             await client.s2s(SETUP, FRAME)
         assert caught.value.retryable
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_peer_that_never_reads_ends_sending_within_its_bound() -> None:
@@ -326,7 +324,7 @@ def test_peer_that_never_reads_ends_sending_within_its_bound() -> None:
                         while True:
                             await s2s.send_audio(bytes(1 << 20))
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_unknown_types_and_fields_pass_through() -> None:
@@ -347,7 +345,7 @@ def test_unknown_types_and_fields_pass_through() -> None:
             stream = await client.s2s_stream(SETUP, FRAME)
             return [message async for message in stream.iter_events()]
 
-    assert run(main()) == [
+    assert run(main(), held_clock=True) == [
         {"type": "weather", "sky": {"clouds": [1, 2.5, None]}},
         {"type": "text", "text": "hola", "start_s": 0.5, "stop_s": 0.5, "mood": "good"},
         {"type": "end_of_stream", "took_s": 3},
@@ -411,7 +409,7 @@ def test_every_kind_of_source_arrives_whole(source: Any, kind: str) -> None:
             client = GradiumClient(base_url=base_url, api_key="k", limits=LIMITS)
             await client.s2s(SETUP, source, 24000 if "array" in kind else None)
 
-    run(main())
+    run(main(), held_clock=True)
     assert bytes(received) == PCM
 
 
@@ -470,7 +468,7 @@ def test_a_failing_source_fails_the_call(
                         async for _ in stream.iter_audio():
                             pass
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_breaking_out_of_a_stream_closes_it_and_its_source() -> None:
@@ -495,7 +493,7 @@ def test_breaking_out_of_a_stream_closes_it_and_its_source() -> None:
                 await audio.aclose()
             assert closed.is_set()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_stream_that_is_never_iterated_can_be_closed() -> None:
@@ -505,7 +503,7 @@ def test_a_stream_that_is_never_iterated_can_be_closed() -> None:
             stream = await client.s2s_stream(SETUP, FRAME)
             await stream.aclose()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_closing_from_another_task_ends_iteration() -> None:
@@ -522,7 +520,7 @@ def test_closing_from_another_task_ends_iteration() -> None:
                 assert kinds == ["ready", "audio"]
                 assert await s2s.recv() is None
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 @pytest.mark.parametrize("call", [call_buffered, call_stream, call_realtime], ids=lambda call: call.__name__)
@@ -540,20 +538,21 @@ def test_cancellation_at_every_await(call: Callable[[GradiumClient], Awaitable[N
 
         async with misbehaving_server(behave) as base_url:
             client = GradiumClient(base_url=base_url, api_key="k", limits=LIMITS)
+            loop = asyncio.get_running_loop()
             turns = 0
             while served < 10:
                 task = asyncio.ensure_future(call(client))
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 task.cancel()
-                start_s = time.monotonic()
+                start_s = loop.time()
                 await asyncio.wait([task], timeout=BOUND_S)
                 assert task.cancelled(), f"after {turns} turns of the loop"
-                assert time.monotonic() - start_s < 1.0
+                assert loop.time() - start_s < 1.0
                 turns += 1
                 assert turns < 2000
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_guard_sees_a_leak() -> None:

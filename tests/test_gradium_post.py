@@ -65,7 +65,7 @@ def collect(
             async for item in call(GradiumClient(base_url=base_url, api_key=KEY, limits=limits)):
                 items.append(item)
 
-    run(main())
+    run(main(), held_clock=limits is not None)
     return items
 
 
@@ -413,7 +413,7 @@ def test_reader_may_take_its_time() -> None:
                 found.append(message["type"])
         return found
 
-    assert run(main()) == ["text", "end_text", "end_of_stream"]
+    assert run(main(), held_clock=True) == ["text", "end_text", "end_of_stream"]
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -59,7 +59,7 @@ def fetch_from(
         async with misbehaving_server(behaviour) as base_url:
             return await rest(base_url, waits).fetch(method, "things/", **parts)
 
-    return run(main())
+    return run(main(), held_clock=True)
 
 
 def saying(*answers: bytes) -> Callable[[Peer], Awaitable[None]]:
@@ -184,7 +184,7 @@ def test_nobody_listens() -> None:
             await rest(base_url, waits).fetch("POST", "things/", json={})
         assert caught.value.retryable
 
-    run(main())
+    run(main(), held_clock=True)
     assert waits.waits_s == [0.5, 1.0]  # nothing had been sent, so even a POST was tried again
 
 
@@ -315,7 +315,7 @@ def test_bounds_can_be_switched_off() -> None:
         async with misbehaving_server(saying(answer("200 OK", "[1]"))) as base_url:
             return await rest(base_url, limits=limits).fetch("POST", "things/", json={})
 
-    assert run(main()) == [1]
+    assert run(main(), held_clock=True) == [1]
 
 
 def test_refusal_during_a_large_body_is_told() -> None:
@@ -344,7 +344,7 @@ def test_certificate_that_nobody_vouches_for_is_not_worth_another_try() -> None:
                 await secure.fetch("GET", "things/")
             assert not caught.value.retryable
 
-    run(main())
+    run(main(), held_clock=True)
     assert waits.waits_s == []
 
 
@@ -364,7 +364,7 @@ def test_cancelling_leaves_nothing_behind() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 # --- retries
@@ -422,10 +422,10 @@ def test_retry_after_is_honoured_up_to_a_bound(value: str, expected: list[float]
             return await rest(base_url, waits, clock=lambda: 1_795_219_200.0).fetch("GET", "things/")
 
     if expected:
-        assert run(main()) == [1]
+        assert run(main(), held_clock=True) == [1]
     else:
         with pytest.raises(ServerError):
-            run(main())
+            run(main(), held_clock=True)
     assert waits.waits_s == expected
 
 
@@ -450,7 +450,7 @@ def test_delete_that_was_never_sent_is_not_taken_for_done() -> None:
                 await deleting.fetch("DELETE", "things/")
             assert caught.value.code == 404
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 # --- bodies

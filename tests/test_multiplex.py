@@ -199,7 +199,7 @@ def test_an_error_ends_its_own_request_only() -> None:
                     await good.send_audio(bytes(3840))
                     assert [message["type"] async for message in good] == ["ready", "audio", "end_of_stream"]
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_lost_connection_ends_every_request_with_its_own_error() -> None:
@@ -225,7 +225,7 @@ def test_a_lost_connection_ends_every_request_with_its_own_error() -> None:
                 with pytest.raises(SessionClosed, match="lost without a close frame"):
                     await one(connection, 1)
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_request_that_hears_nothing_times_out_alone() -> None:
@@ -245,7 +245,7 @@ def test_a_request_that_hears_nothing_times_out_alone() -> None:
                     await s2s.send_audio(bytes(3840))
                     assert [message["type"] async for message in s2s] == ["ready", "end_of_stream"]
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_what_comes_late_for_a_request_that_was_left_is_dropped() -> None:
@@ -266,7 +266,7 @@ def test_what_comes_late_for_a_request_that_was_left_is_dropped() -> None:
                     audio = [message["audio"] async for message in stays if message["type"] == "audio"]
                 assert audio == [b"stays"] * 200
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_request_that_is_not_read_holds_the_others_up_and_no_memory() -> None:
@@ -288,7 +288,7 @@ def test_a_request_that_is_not_read_holds_the_others_up_and_no_memory() -> None:
                     assert not caught.value.retryable
                     assert len([message async for message in unread]) == 102  # ready, 100 audio, end: nothing is lost
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_messages_without_a_name_end_the_connection() -> None:
@@ -305,7 +305,7 @@ def test_messages_without_a_name_end_the_connection() -> None:
                         async for _ in s2s:
                             pass
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_name_is_used_once_at_a_time() -> None:
@@ -398,7 +398,7 @@ def test_ending_a_request_from_another_task_reaches_who_receives(way: str) -> No
                     else:
                         assert await receiving is None
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 @pytest.mark.parametrize("num_turns", range(8))
@@ -432,7 +432,7 @@ def test_ending_a_request_that_waits_takes_nothing_from_the_others(num_turns: in
                     assert message is not None
                     assert message["text"] == "word"
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_the_error_of_a_request_has_its_own_books() -> None:
@@ -461,7 +461,7 @@ def test_the_error_of_a_request_has_its_own_books() -> None:
                         await a.recv()
                 assert (caught.value.request_id, caught.value.sent_ms) == ("id of a", 0.0)
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_name_that_was_left_is_free_when_the_service_has_ended_it() -> None:
@@ -487,7 +487,7 @@ def test_a_name_that_was_left_is_free_when_the_service_has_ended_it() -> None:
                 async with connection.request(client_req_id="a", wait_for_ready_on_start=True) as again:
                     assert again.ready is not None
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 @pytest.mark.parametrize("name", ["7", '["a"]', "{}"])
@@ -505,4 +505,4 @@ def test_a_name_that_is_none_ends_the_connection(name: str) -> None:
                         async for _ in s2s:
                             pass
 
-    run(main())
+    run(main(), held_clock=True)

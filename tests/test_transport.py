@@ -37,7 +37,7 @@ def received(*raw: bytes, count: int = 1) -> list[str | bytes]:
             await connection.close()
             return messages
 
-    return run(main())
+    return run(main(), held_clock=True)
 
 
 def test_text_and_binary_frames_keep_their_kind() -> None:
@@ -65,7 +65,7 @@ def test_broken_frames_end_the_connection(raw: bytes, code: int) -> None:
             assert caught.value.code == code
             await connection.close()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_reading_pauses_while_nobody_receives() -> None:
@@ -93,7 +93,7 @@ def test_reading_pauses_while_nobody_receives() -> None:
                 assert len(await connection.recv(1.0)) == 0x4000
             await connection.close()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_long_message_may_take_long_while_it_moves() -> None:
@@ -116,7 +116,7 @@ def test_a_long_message_may_take_long_while_it_moves() -> None:
             connection.abort()
             await connection.wait_closed()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_paused_receiver_is_not_taken_for_a_dead_peer() -> None:
@@ -136,7 +136,7 @@ def test_a_paused_receiver_is_not_taken_for_a_dead_peer() -> None:
                 await connection.recv(1.0)
             await connection.close()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_pings_keep_a_quiet_connection() -> None:
@@ -147,7 +147,7 @@ def test_pings_keep_a_quiet_connection() -> None:
                 await connection.recv(0.4)
             await connection.wait_closed()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_cancelled_recv_loses_nothing() -> None:
@@ -164,7 +164,7 @@ def test_cancelled_recv_loses_nothing() -> None:
             assert got == "abc"
             await connection.close()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_what_came_in_time_is_not_late_because_the_machine_stopped() -> None:
@@ -198,7 +198,7 @@ def test_two_receivers_are_refused() -> None:
             with pytest.raises(SessionTimeout):
                 await first
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_sending_on_a_closed_connection_says_so() -> None:
@@ -212,7 +212,7 @@ def test_sending_on_a_closed_connection_says_so() -> None:
                 await connection.send("x")
             await connection.close()
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_after_our_own_close_nobody_else_is_blamed() -> None:
@@ -224,7 +224,7 @@ def test_after_our_own_close_nobody_else_is_blamed() -> None:
                 await connection.send("x")
             assert (caught.value.code, caught.value.retryable) == (1000, False)
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_a_header_that_http_cannot_carry_is_not_repeated() -> None:
@@ -258,7 +258,7 @@ def test_the_key_stays_out_of_the_logs(caplog: pytest.LogCaptureFixture) -> None
             await open_connection(base_url + "?token=gd_secret")
         assert "gd_secret" not in str(caught.value)
 
-    run(main())
+    run(main(), held_clock=True)
     # The misbehaving server's own end logs under another name.
     assert not [
         record for record in caplog.records if record.name != "websockets.server" and "gd_secret" in record.getMessage()
