@@ -83,6 +83,14 @@ def test_buffers_of_other_items_are_refused() -> None:
         codec.pcm_from_float(np.zeros(4, np.int16))
 
 
+@pytest.mark.parametrize("encode", [codec.ulaw_encode, codec.pcm_to_float, codec.FrameSlicer(10).feed])
+def test_samples_in_the_byte_order_of_networks_are_refused(encode: Callable[..., object]) -> None:
+    with pytest.raises(AudioError, match=r'^expected a buffer of bytes or of int16 items, got format ">h"$'):
+        encode(np.frombuffer(PCM, ">i2"))
+    with pytest.raises(AudioError, match=r'^expected a buffer of bytes or of float32 items, got format ">f"$'):
+        codec.pcm_from_float(np.zeros(4, ">f4"))
+
+
 def test_strided_buffers_are_refused() -> None:
     with pytest.raises(AudioError, match=r"^expected a C-contiguous buffer, got one with strides$"):
         codec.ulaw_encode(np.zeros(8, np.int16)[::2])

@@ -122,9 +122,19 @@ fn copy_samples(object: &Bound<'_, PyAny>, item: Item) -> Option<PyResult<Vec<u8
     let py = object.py();
     match item {
         Item::Byte => None,
-        Item::S16 => PyBuffer::<i16>::get(object).ok().map(|samples| copy(py, &samples, i16::to_le_bytes)),
-        Item::F32 => PyBuffer::<f32>::get(object).ok().map(|samples| copy(py, &samples, f32::to_le_bytes)),
+        Item::S16 => native_buffer(object).map(|samples| copy(py, &samples, i16::to_le_bytes)),
+        Item::F32 => native_buffer(object).map(|samples| copy(py, &samples, f32::to_le_bytes)),
     }
+}
+
+/// Return a buffer of such items in the machine's byte order.
+///
+/// pyo3 takes ">" for the order of a little-endian machine, which makes noise of network audio in an array.
+fn native_buffer<T: Element>(object: &Bound<'_, PyAny>) -> Option<PyBuffer<T>> {
+    let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
+    let buffer = PyBuffer::<T>::get(object).ok()?;
+    let order = buffer.format().to_bytes().first()?;
+    (!foreign.contains(order)).then_some(buffer)
 }
 
 fn copy<T: Element, const N: usize>(
