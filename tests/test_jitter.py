@@ -359,8 +359,26 @@ def test_bad_packets_and_times_are_refused() -> None:
         buffer.pop(now=math.inf)
     with pytest.raises(AudioError, match=r"expected a packet of at most 80000 samples, got 80001"):
         buffer.push(0, 0, bytes(160_002), now=0.0)
-    with pytest.raises(OverflowError):
-        buffer.push(70_000, 0, bytes(320), now=0.0)
+    with pytest.raises(AudioError, match=r"expected a time of -1e10 to 1e10 s, got 1e300"):
+        buffer.pop(now=1e300)
+    with pytest.raises(AudioError, match=r"^expected a sequence number of 0 to 65535, got 65536$"):
+        buffer.push(65536, 0, bytes(320), now=0.0)
+    with pytest.raises(AudioError, match=r"^expected a timestamp of 0 to 4294967295, got -1$"):
+        buffer.push(0, -1, bytes(320), now=0.0)
+    assert buffer.stats.num_received == 0
+
+
+def test_frames_and_counters_can_be_read_in_a_log() -> None:
+    buffer = JitterBuffer(RATE)
+    assert repr(buffer.pop(now=0.0)) == (
+        "JitterFrame(kind='silence', timestamp=nan, concealed=0, accelerated=0, expanded=0, pcm=<320 bytes>)"
+    )
+    buffer.push(7, 800, bytes(320), now=0.02)
+    assert "kind='speech', timestamp=960, " in repr(buffer.pop(now=0.02))
+    fields = [name for name in dir(buffer.stats) if not name.startswith("_")]
+    shown = repr(buffer.stats).removeprefix("JitterStats(").removesuffix(")").split(", ")
+    assert sorted(pair.partition("=")[0] for pair in shown) == fields
+    assert "num_received=1" in shown
 
 
 @settings(max_examples=60)

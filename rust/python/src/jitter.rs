@@ -1,7 +1,7 @@
 //! The jitter buffer.
 
 use crate::buffer::{Input, Item};
-use crate::error::CoreError;
+use crate::error::{CoreError, audio_error};
 use crate::resample::narrow_rate;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -41,6 +41,16 @@ impl JitterFrame {
     #[getter]
     fn kind<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::intern(py, self.kind.name())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let Self { kind, timestamp, concealed, accelerated, expanded, .. } = self;
+        let (kind, num_bytes) = (kind.name(), self.pcm.bind(py).len()?);
+        let timestamp = format!("{timestamp:.0}").to_lowercase(); // NaN is nan in Python
+        Ok(format!(
+            "JitterFrame(kind='{kind}', timestamp={timestamp}, concealed={concealed}, accelerated={accelerated}, \
+             expanded={expanded}, pcm=<{num_bytes} bytes>)"
+        ))
     }
 }
 
@@ -96,7 +106,10 @@ impl JitterBuffer {
 
     /// Put in a packet.
     #[pyo3(signature = (seq, timestamp, payload, *, now))]
-    fn push(&mut self, seq: u16, timestamp: u32, payload: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {
+    fn push(&mut self, seq: i64, timestamp: i64, payload: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {
+        let py = payload.py();
+        let seq = u16::try_from(seq).map_err(|_| count_error(py, "sequence number", u16::MAX.into(), seq))?;
+        let timestamp = u32::try_from(timestamp).map_err(|_| count_error(py, "timestamp", u32::MAX, timestamp))?;
         let payload = Input::new(payload, Item::S16)?;
         Ok(self.buffer.push(seq, timestamp, payload.as_slice(), now).map_err(CoreError::from)?)
     }
@@ -122,8 +135,36 @@ impl JitterBuffer {
     }
 }
 
+/// The error for a count that has outgrown the wire: whoever keeps it unwrapped meets it late in a call.
+fn count_error(py: Python<'_>, name: &str, max: u32, count: i64) -> PyErr {
+    audio_error(py, format!("expected a {name} of 0 to {max}, got {count}"))
+}
+
 #[pymethods]
 impl JitterStats {
+    fn __repr__(&self) -> String {
+        let CoreStats {
+            target_delay_ms,
+            delay_ms,
+            jitter_ms,
+            num_received,
+            num_lost,
+            num_late,
+            num_duplicates,
+            num_reordered,
+            num_underruns,
+            concealed_samples,
+            accelerated_samples,
+            expanded_samples,
+        } = self.stats;
+        format!(
+            "JitterStats(target_delay_ms={target_delay_ms:.1}, delay_ms={delay_ms:.1}, jitter_ms={jitter_ms:.1}, \
+             num_received={num_received}, num_lost={num_lost}, num_late={num_late}, num_duplicates={num_duplicates}, \
+             num_reordered={num_reordered}, num_underruns={num_underruns}, concealed_samples={concealed_samples}, \
+             accelerated_samples={accelerated_samples}, expanded_samples={expanded_samples})"
+        )
+    }
+
     #[getter]
     fn target_delay_ms(&self) -> f64 {
         self.stats.target_delay_ms

@@ -333,7 +333,7 @@ impl JitterBuffer {
 
     fn advance_clock(&mut self, now: f64) -> Result<()> {
         if now.is_nan() || now.abs() > MAX_TIME_S {
-            return Err(refusal(format!("a time of -{MAX_TIME_S:e} to {MAX_TIME_S:e} s"), now));
+            return Err(refusal(format!("a time of -{MAX_TIME_S:e} to {MAX_TIME_S:e} s"), format!("{now:?}")));
         }
         self.now = self.now.max(now);
         Ok(())
