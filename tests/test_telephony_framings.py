@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import json
 from base64 import b64decode, b64encode
 from contextlib import suppress
@@ -132,16 +133,18 @@ def telnyx_media(chunk: int, payload: bytes) -> str:
     return json.dumps({"event": "media", "sequence_number": "4", "media": media, "stream_id": "32"})
 
 
-def telnyx_l16_start() -> str:
+def telnyx_l16_start(sample_rate: int = 16000) -> str:
     message = json.loads(TELNYX_START)
-    message["start"]["media_format"] = {"encoding": "L16", "sample_rate": 16000, "channels": 1}
+    message["start"]["media_format"] = {"encoding": "L16", "sample_rate": sample_rate, "channels": 1}
     return json.dumps(message)
 
 
-def test_telnyx_l16_has_the_high_byte_first() -> None:
-    leg = leg_of("telnyx", telnyx_l16_start(), sample_rate=16000, encoding="pcm_16000")
+# Those of Telnyx's `stream_bidirectional_sampling_rate`.
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 48000])
+def test_telnyx_l16_has_the_high_byte_first(rate: int) -> None:
+    leg = leg_of("telnyx", telnyx_l16_start(rate), sample_rate=rate, encoding=f"pcm_{rate}")
     leg.events_received()
-    pcm = RAMP + RAMP
+    pcm = array.array("h", range(rate // 50)).tobytes()
     assert events(leg, telnyx_media(1, byteswap(pcm, 2))) == [CallAudio(pcm)]
     message = say(leg, pcm)[0]
     assert b64decode(json.loads(message)["media"]["payload"]) == byteswap(pcm, 2)

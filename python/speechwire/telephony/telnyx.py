@@ -56,7 +56,7 @@ MEDIA_FORMAT: Final = "media_format"
 INBOUND: Final = "inbound"
 PREFIXES: Final = {"PCMU": "ulaw", "PCMA": "alaw", "L16": "pcm"}
 L16: Final = "L16"
-FORMATS: Final = ("ulaw_8000", "alaw_8000", "pcm_8000", "pcm_16000", "pcm_24000")
+FORMATS: Final = ("ulaw_8000", "alaw_8000", "pcm_8000", "pcm_16000", "pcm_22050", "pcm_24000", "pcm_48000")
 # The documents promise no order of media messages. Three frames are waited for one that is missing, which is more than
 # any two threads of a sender are apart, and less than a listener minds.
 MAX_HELD: Final = 3
