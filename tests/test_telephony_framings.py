@@ -212,9 +212,18 @@ def test_plivo_speaks_linear_where_asked_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "parameters"), [("", {}), ("{}", {"extra_headers": "{}"}), ("a=1;b=x=y", {"a": "1", "b": "x=y"})]
+    ("text", "parameters"),
+    [
+        ("", {}),
+        ("a=1;b=x=y", {"a": "1", "b": "x=y"}),
+        ("{}", {}),
+        ('{"a":"1","b":2}', {"a": "1", "b": "2"}),
+        ({"a": "1"}, {"a": "1"}),
+        ("{a", {"extra_headers": "{a"}),
+        ("words", {"extra_headers": "words"}),
+    ],
 )
-def test_plivo_headers(text: str, parameters: dict[str, str]) -> None:
+def test_plivo_headers(text: str | dict[str, str], parameters: dict[str, str]) -> None:
     message = json.loads(PLIVO_START) | {"extra_headers": text}
     assert events(leg_of("plivo"), json.dumps(message))[0].parameters == parameters
 

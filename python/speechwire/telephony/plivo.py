@@ -141,11 +141,17 @@ class Plivo:
         return [f'{{"event":"clearAudio","streamId":{self._stream_id}}}']
 
 
-def _extra_headers(text: Any) -> dict[str, str]:
-    """Return the headers of `name=value;name=value`; other texts under the name of the field."""
-    if text is None or text == "":
-        return {}
-    pairs = [part.partition("=") for part in str(text).split(";") if part]
+def _extra_headers(headers: Any) -> dict[str, str]:
+    """Return the headers of `name=value;name=value` or of a JSON object; other texts under the name of the field."""
+    text = str(headers or "")
+    if isinstance(headers, str) and headers.startswith("{"):
+        try:
+            headers = parse_json(headers)
+        except WireError:
+            return {EXTRA_HEADERS: text}
+    if isinstance(headers, dict):
+        return {name: str(value) for name, value in headers.items()}
+    pairs = [part.partition("=") for part in text.split(";") if part]
     if all(name and separator for name, separator, _ in pairs):
         return {name.strip(): value.strip() for name, _, value in pairs}
-    return {EXTRA_HEADERS: str(text)}
+    return {EXTRA_HEADERS: text}
