@@ -588,8 +588,8 @@ def test_what_is_no_key_is_unknown(digit: str) -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    with pytest.raises(AudioError, match=r"^expected a framing of twilio, .*, got skype$"):
-        PhoneLeg("skype")
+    with pytest.raises(AudioError, match=r"^expected a framing of twilio, .* or an Rtp object, got rtp$"):
+        PhoneLeg("rtp")
     with pytest.raises(AudioError, match=r"^expected an encoding of ulaw_8000, got alaw_8000$"):
         PhoneLeg("twilio", encoding="alaw_8000")
     with pytest.raises(AudioError, match=r"^expected the encoding in the framing, got ulaw_8000 beside it$"):
@@ -598,6 +598,8 @@ def test_wrong_options_are_refused() -> None:
         PhoneLeg("twilio", frame_ms=0)
     with pytest.raises(AudioError, match=r"^expected a sample rate of 1000 to 384000 Hz, got 100$"):
         PhoneLeg("twilio", sample_rate=100)
+    with pytest.raises(AudioError, match=r"^expected a sample rate of 1000 to 384000 Hz, got 0$"):
+        PhoneLeg("twilio", sample_rate=0)
     with pytest.raises(AudioError, match=r"^expected 32 bits of ssrc, got 4294967296$"):
         Rtp(ssrc=1 << 32)
     with pytest.raises(AudioError, match=r"^expected an encoding of ulaw_8000, alaw_8000 or pcm, got opus$"):

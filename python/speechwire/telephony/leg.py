@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from speechwire.codec import Transcoder
+from speechwire.codec import Resampler
 from speechwire.errors import AudioError
 from speechwire.events import Unknown
 from speechwire.telephony.asterisk import ChanWebSocket
@@ -112,7 +112,7 @@ class PhoneLeg:
     ) -> None:
         if isinstance(framing, str):
             if framing not in FRAMINGS:
-                raise AudioError(f"expected a framing of {', '.join(FRAMINGS)}, got {framing}")
+                raise AudioError(f"expected a framing of {', '.join(FRAMINGS)} or an Rtp object, got {framing}")
             framing = FRAMINGS[framing](encoding)
         elif encoding is not None:
             raise AudioError(f"expected the encoding in the framing, got {encoding} beside it")
@@ -120,7 +120,7 @@ class PhoneLeg:
             raise AudioError(f"expected a frame of {MIN_FRAME_MS} to {MAX_FRAME_MS} ms, got {frame_ms}")
         if mark_ms is not None and not 0 < mark_ms < math.inf:
             raise AudioError(f"expected marks more than 0 ms apart, got {mark_ms}")
-        Transcoder(f"pcm_{sample_rate}", "pcm_8000")  # refuses a rate that is not possible
+        Resampler(sample_rate, 8000)  # refuses a rate that is not possible
         self._framing = framing
         self._sample_rate = sample_rate
         self._frame_ms = frame_ms
