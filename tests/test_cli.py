@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -122,6 +123,18 @@ def test_serve_stops_cleanly(number: signal.Signals) -> None:
         process.send_signal(number)
         output, errors = process.communicate(timeout=100)
         assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_serve_tells_how_a_call_ended() -> None:
+    with serving("--engine", "loopback", "--api-key", "secret") as (address, process):
+        with connect(address.replace("http", "ws", 1) + "/api/telephony/vonage?key=secret") as call:
+            call.send("Hello?")
+            with pytest.raises(ConnectionClosedError):
+                call.recv(10)
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    assert errors.endswith(" a call ended: protocol: expected a JSON object, got 'H' at byte 0\n")
+    assert len(errors.splitlines()) == 1
 
 
 def test_serve_stops_while_it_loads_its_engine() -> None:

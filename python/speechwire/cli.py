@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import math
 import os
 import signal
@@ -364,6 +365,9 @@ async def _serve_until_cancelled(arguments: argparse.Namespace) -> None:
     serve = _import_serve()
     from speechwire.server import ServerLimits
 
+    # How telephone calls ended is logged at INFO, which uvicorn must not be: it prints addresses, and keys in them.
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("speechwire.server").setLevel(logging.INFO)
     async with serve(
         _engine(arguments.engine, arguments.script, arguments.stt, arguments.mt, arguments.tts, arguments.upstream),
         host=arguments.host,
