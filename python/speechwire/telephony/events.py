@@ -77,7 +77,8 @@ class Interruption:
     """How far an answer came before it was cut off.
 
     Args:
-        answer: The number of the answer that was being heard, or the newest one if none was; None before the first.
+        answer: The number of the answer that was being heard, or the last one if none was; None if there was none since
+            the last interruption.
         heard_ms: What the far end has confirmed by its marks; None where the framing has none.
         heard_ms_estimate: What it has played by the clock; never more than was sent.
         dropped_ms: Audio of this and of later answers that was taken and will not be sent.
