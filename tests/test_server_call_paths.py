@@ -114,3 +114,23 @@ def test_what_the_caller_says_comes_back_on_every_path(name: str) -> None:
                 pass
 
     run(main(), held_clock=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "offered", "agreed"),
+    [
+        ("telephony/chan_websocket", ["other", "media"], "media"),
+        ("telephony/chan_websocket", ["other"], None),
+        ("telephony/chan_websocket", None, None),
+        ("telephony/vonage", ["media"], None),
+        ("speech/s2s", ["media"], None),
+    ],
+)
+def test_only_the_subprotocol_of_asterisk_is_agreed_to(path: str, offered: Any, agreed: str | None) -> None:
+    async def main() -> None:
+        async with serve(LoopbackEngine()) as address:
+            url = f"{address.replace('http', 'ws', 1)}/api/{path}"
+            async with connect(url, subprotocols=offered, compression=None, open_timeout=None) as websocket:
+                assert websocket.subprotocol == agreed
+
+    run(main())

@@ -120,7 +120,8 @@ def create_app(
         async def serve_telephony(websocket: WebSocket) -> None:
             remember_task()
             shown = telephony.parameters(websocket.headers, websocket.query_params)
-            await Call(WebSocketConnection(websocket), line, shown, shared, ticks, may_call).run()
+            connection = WebSocketConnection(websocket, line.subprotocol)
+            await Call(connection, line, shown, shared, ticks, may_call).run()
 
         return serve_telephony
 

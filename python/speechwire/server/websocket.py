@@ -15,15 +15,21 @@ CLOSED_IN_ORDER: Final = (1000, 1001)
 
 
 class WebSocketConnection:
-    """One WebSocket. All that uvicorn may raise where it is gone comes out as Disconnected."""
+    """One WebSocket. All that uvicorn may raise where it is gone comes out as Disconnected.
 
-    def __init__(self, socket: WebSocket) -> None:
+    Args:
+        socket: As Starlette gives it.
+        subprotocol: That is agreed to where the client offers it; strict clients leave if none of theirs is.
+    """
+
+    def __init__(self, socket: WebSocket, subprotocol: str | None = None) -> None:
         self._socket = socket
+        self._subprotocol = subprotocol if subprotocol in socket.scope.get("subprotocols", ()) else None
 
     async def accept(self) -> None:
         """Complete the handshake."""
         try:
-            await self._socket.accept()
+            await self._socket.accept(self._subprotocol)
         except (WebSocketDisconnect, RuntimeError) as error:
             raise Disconnected from error
 

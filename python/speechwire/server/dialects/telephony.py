@@ -37,10 +37,12 @@ class Line:
     Args:
         framing: Name of it in `speechwire.telephony.PhoneLeg`, and in the path.
         sample_rate: At which calls are interpreted, in Hz: that of the wire, so that nothing is resampled twice.
+        subprotocol: Of its WebSocket, where the far end may offer one.
     """
 
     framing: str
     sample_rate: int
+    subprotocol: str | None = None
 
 
 # Those that come over a WebSocket which the far end opens.
@@ -49,7 +51,7 @@ LINES: Final = (
     Line("telnyx", 8000),
     Line("plivo", 8000),
     Line("vonage", 16000),
-    Line("chan_websocket", 8000),
+    Line("chan_websocket", 8000, "media"),
 )
 
 
