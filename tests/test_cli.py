@@ -133,7 +133,7 @@ def test_serve_tells_how_a_call_ended() -> None:
                 call.recv(10)
         process.terminate()
         _, errors = process.communicate(timeout=20)
-    assert errors.endswith(" a call ended: protocol: expected a JSON object, got 'H' at byte 0\n")
+    assert errors.endswith(" vonage call without a start ended: protocol: expected a JSON object, got 'H' at byte 0\n")
     assert len(errors.splitlines()) == 1
 
 

@@ -576,6 +576,20 @@ def test_what_nobody_foresaw_before_the_start_ends_the_call_too(caplog: pytest.L
     assert "a secret" in caplog.text
 
 
+def test_the_log_tells_which_call_ended_and_takes_no_line_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    beginning = start()
+    beginning["start"]["callSid"] = "CA1\nforged"
+
+    async def main() -> None:
+        async with serve(LoopbackEngine()) as address:
+            await outcome(address, CONNECTED, beginning, STOP)
+
+    with caplog.at_level("INFO", "speechwire.server"):
+        run(main())
+    (line,) = [line for line in caplog.messages if "ended" in line]
+    assert line == r"twilio call 'CA1\nforged' ended: hung_up: the call is over"
+
+
 def test_one_call_too_many_is_told_to_come_back() -> None:
     async def main() -> None:
         async with serve(LoopbackEngine(), limits=ServerLimits(max_requests=1)) as address:

@@ -91,6 +91,7 @@ class Call:
         self._loop = asyncio.get_running_loop()
         self._leg = PhoneLeg(line.framing, sample_rate=line.sample_rate, mark_ms=MARK_MS)
         self._inbox = Inbox(2 * line.sample_rate * MAX_BEHIND_S, MAX_BEHIND_EVENTS)
+        self._call_id = "without a start"
         self._onset: Onset | None = None
         # The sender sleeps until then, or for ever.
         self._sleep: asyncio.Future[float] | None = None
@@ -129,7 +130,7 @@ class Call:
             if self._watching is not None:
                 self._watching.cancel()
             self._shared.metrics.count_call(self._line.framing, end.end.value, self._leg.stats)
-            logger.info("a call ended: %s: %s", end.end.value, end)
+            logger.info("%s call %s ended: %s: %s", self._line.framing, self._call_id, end.end.value, end)
 
     async def _close(self, ended: _Ended) -> None:
         reason = str(ended).encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
@@ -146,6 +147,7 @@ class Call:
                     pass
         except TimeoutError:
             raise _Ended(CallEnd.PROTOCOL, f"expected the start of a call within {START_S:g} s, got none") from None
+        self._call_id = f"{started.call_id or started.stream_id!r:.80}"
         parameters = {**self._parameters, **started.parameters}
         if not self._is_accepted(telephony.credential(parameters), telephony.token(parameters)):
             raise _Ended(CallEnd.REFUSED, "the key is missing or wrong")
