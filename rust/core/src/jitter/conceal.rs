@@ -74,6 +74,20 @@ pub(super) struct Concealer {
     scratch: Vec<f32>,
 }
 
+/// So many samples of a glide are drawn together.
+const LANES: usize = 8;
+
+/// From 2^23 on floats are whole numbers, so that adding it rounds. A cast to an integer would not be done in lanes,
+/// because of the numbers that do not fit.
+const WHOLE: f32 = 8_388_608.0;
+
+/// Round down a number of 0 to 2^22.
+#[inline(always)]
+fn floor(number: f32) -> f32 {
+    let nearest = number + WHOLE - WHOLE;
+    if nearest > number { nearest - 1.0 } else { nearest }
+}
+
 /// A piece of signal that repeats.
 struct Cycle {
     length: usize,
@@ -103,24 +117,35 @@ impl Cycle {
         &mut self.samples[1..=self.length]
     }
 
-    /// Bring a position into the cycle.
-    fn wrap(&self, position: f32) -> f32 {
-        let length = self.length as f32;
-        let cycles = (position * self.turn) as i32;
-        let position = position - cycles as f32 * length;
-        if position < 0.0 { position + length } else { position }
-    }
-
     /// Read between the samples, with a cubic through four of them.
-    fn at(&self, position: f32) -> f32 {
-        let position = self.wrap(position);
-        let index = (position as usize).min(self.length - 1);
-        let part = position - index as f32;
-        let [y0, y1, y2, y3] = [0, 1, 2, 3].map(|offset| self.samples[index + offset]);
-        let slope = 0.5 * (y2 - y0);
-        let square = y0 - 2.5 * y1 + 2.0 * y2 - 0.5 * y3;
-        let cube = 0.5 * (y3 - y0) + 1.5 * (y1 - y2);
-        ((cube * part + square) * part + slope) * part + y1
+    #[inline(always)]
+    fn at(&self, positions: &[f32; LANES]) -> [f32; LANES] {
+        let (length, last) = (self.length as f32, self.length as f32 - 1.0);
+        let (mut indexes, mut parts) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            // Into the cycle.
+            let cycles = positions[lane] * self.turn;
+            let position = positions[lane] - floor(cycles.abs()).copysign(cycles) * length;
+            let position = if position < 0.0 { position + length } else { position };
+            indexes[lane] = floor(position).max(0.0).min(last);
+            parts[lane] = position - indexes[lane];
+        }
+        let mut around = [[0.0; LANES]; 4];
+        for lane in 0..LANES {
+            let index = ((indexes[lane] + WHOLE).to_bits() - WHOLE.to_bits()) as usize;
+            for (around, sample) in around.iter_mut().zip(&self.samples[index..index + 4]) {
+                around[lane] = *sample;
+            }
+        }
+        let mut values = [0.0; LANES];
+        for lane in 0..LANES {
+            let [y0, y1, y2, y3] = [around[0][lane], around[1][lane], around[2][lane], around[3][lane]];
+            let slope = 0.5 * (y2 - y0);
+            let square = y0 - 2.5 * y1 + 2.0 * y2 - 0.5 * y3;
+            let cube = 0.5 * (y3 - y0) + 1.5 * (y1 - y2);
+            values[lane] = ((cube * parts[lane] + square) * parts[lane] + slope) * parts[lane] + y1;
+        }
+        values
     }
 }
 
@@ -313,15 +338,15 @@ impl Concealer {
     }
 
     /// Level of the extrapolation `samples` after the last speech.
-    fn level(&self, samples: usize) -> f32 {
-        let ms = self.ms(samples);
+    fn level(&self, samples: f32) -> f32 {
+        let ms = samples * self.sample_ms;
         let fallen = (1.0 - self.fall_per_ms * ms.min(FALL_MS)).max(FALL_TO);
         fallen * (1.0 - DECAY_PER_MS * (ms - HOLD_MS).max(0.0)).max(0.0)
     }
 
     /// What is left of a step after so many samples.
-    fn fading(&self, samples: usize) -> f32 {
-        (1.0 - self.ms(samples) / STEP_MS).max(0.0)
+    fn fading(&self, samples: f32) -> f32 {
+        (1.0 - samples * self.sample_ms / STEP_MS).max(0.0)
     }
 
     /// Draw the next `length` samples from what was before the gap.
@@ -340,10 +365,11 @@ impl Concealer {
             if self.position >= self.forward.length {
                 self.position = 0;
             }
-            let level = self.level(self.concealed);
+            let level = self.level(self.concealed as f32);
             self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let random = (self.seed as i32 >> 8) as f32 / (1 << 23) as f32;
-            let voice = self.forward.samples[1 + self.position] * level + self.step * self.fading(self.concealed);
+            let voice =
+                self.forward.samples[1 + self.position] * level + self.step * self.fading(self.concealed as f32);
             self.drawn.push(voice + random * noise * (1.0 - level));
             self.position += 1;
             self.concealed += 1;
@@ -368,23 +394,12 @@ impl Concealer {
         after.lag = after.lag.min(self.after.len() - 1);
         self.draw_backward(after.lag);
         let step = self.after[0] - self.after[after.lag];
-        let each = 1.0 / gap as f32;
         if let Some(course) = self.course(gap, after) {
-            self.drawn.clear();
-            self.sent = 0;
-            let (from, lag, goal) = (self.position as f32, self.period.lag as f32, after.lag as f32);
-            for index in 0..gap {
-                let part = index as f32 * each;
-                let periods = course.at(part);
-                let forth = self.forward.at(from + lag * periods) * self.level(self.concealed)
-                    + self.step * self.fading(self.concealed);
-                let back = self.backward.at(goal * (periods - course.periods));
-                self.drawn.push(forth + (back - forth) * part);
-                self.concealed += 1;
-            }
+            self.glide(gap, &course, after.lag);
         } else {
             self.extrapolate(gap);
             let lag = after.lag;
+            let each = 1.0 / gap as f32;
             let mut at = (lag - gap % lag) % lag;
             for (index, forth) in self.drawn.iter_mut().enumerate() {
                 *forth += (self.backward.samples[1 + at] - *forth) * (index as f32 * each);
@@ -392,9 +407,39 @@ impl Concealer {
             }
         }
         for back in 1..=gap.min(self.samples(STEP_MS)) {
-            self.drawn[gap - back] += step * self.fading(back);
+            self.drawn[gap - back] += step * self.fading(back as f32);
         }
         self.led = true;
+    }
+
+    /// Draw the next `gap` samples with a pitch that takes its course to a period of `goal`.
+    fn glide(&mut self, gap: usize, course: &Course, goal: usize) {
+        let mut drawn = std::mem::take(&mut self.drawn);
+        drawn.clear();
+        drawn.resize(gap, 0.0);
+        let (from, lag, goal) = (self.position as f32, self.period.lag as f32, goal as f32);
+        let (concealed, each) = (self.concealed as f32, 1.0 / gap as f32);
+        for (block, drawn) in drawn.chunks_mut(LANES).enumerate() {
+            let first = (block * LANES) as f32;
+            let (mut parts, mut forths, mut backs) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            for lane in 0..LANES {
+                parts[lane] = (first + lane as f32) * each;
+                let periods = course.at(parts[lane]);
+                forths[lane] = from + lag * periods;
+                backs[lane] = goal * (periods - course.periods);
+            }
+            let (forths, backs) = (self.forward.at(&forths), self.backward.at(&backs));
+            let mut values = [0.0; LANES];
+            for lane in 0..LANES {
+                let at = concealed + (first + lane as f32);
+                let forth = forths[lane] * self.level(at) + self.step * self.fading(at);
+                values[lane] = forth + (backs[lane] - forth) * parts[lane];
+            }
+            drawn.copy_from_slice(&values[..drawn.len()]);
+        }
+        self.drawn = drawn;
+        self.sent = 0;
+        self.concealed += gap;
     }
 
     /// Find the course of the pitch that makes the extrapolation arrive in phase, if both sides are of one voice.
@@ -520,6 +565,23 @@ mod tests {
                 played.extend(out);
             }
             assert!(step(&played) <= step(&voice).map(|step| step + step / 2));
+        }
+    }
+
+    #[test]
+    fn a_cycle_is_read_at_any_position() {
+        let wave = |position: f32| 1000.0 * (std::f32::consts::TAU * position / 57.0).sin();
+        let samples: Vec<f32> = (0..57).map(|at| wave(at as f32)).collect();
+        let mut cycle = Cycle::new(60);
+        cycle.draw(&samples);
+        for eighth in -8 * 200..8 * 200 {
+            let positions = [0, 1, 2, 3, 4, 5, 6, 7].map(|lane| (eighth + lane) as f32 / 8.0);
+            for (position, value) in positions.iter().zip(cycle.at(&positions)) {
+                assert!((value - wave(*position)).abs() < 1.0, "{value} at {position}");
+                if position.fract() == 0.0 {
+                    assert_eq!(value.to_bits(), samples[(*position as i32).rem_euclid(57) as usize].to_bits());
+                }
+            }
         }
     }
 
