@@ -2,6 +2,7 @@
 //! is already there, from that one as well.
 
 use super::pitch::{Period, PitchSearch, dot};
+use crate::pcm::sample_from_units;
 
 /// How much signal has to repeat for a period to count, in ms. What fits best right at the edge of the gap sounds
 /// better than what repeats for longer.
@@ -266,7 +267,7 @@ impl Concealer {
                 }
             }
             for (sample, &value) in part.iter_mut().zip(&self.drawn[self.sent..]) {
-                *sample = value.round() as i16;
+                *sample = sample_from_units(value);
             }
             self.sent += part.len();
             gap = gap.map(|gap| gap - part.len());
@@ -490,7 +491,7 @@ impl Concealer {
         let length = length.min(drawn.len());
         for (index, (sample, &value)) in speech.iter_mut().zip(&drawn[..length]).enumerate() {
             let weight = (index as f32 + 0.5) / length as f32;
-            *sample = (f32::from(*sample) * weight + value * (1.0 - weight)).round() as i16;
+            *sample = sample_from_units(f32::from(*sample) * weight + value * (1.0 - weight));
         }
     }
 }

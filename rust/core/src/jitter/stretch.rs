@@ -1,6 +1,7 @@
 //! Time scaling of what is about to be played, by whole pitch periods.
 
 use super::pitch::{PitchSearch, correlation, dot};
+use crate::pcm::sample_from_units;
 
 /// Two stretches of speech this much alike may be faded into each other.
 const ALIKE: f32 = 0.85;
@@ -172,7 +173,7 @@ impl Stretcher {
             let rest = 1.0 - weight;
             // Unlike signals would lose power in the middle of a plain cross-fade.
             let power = (rest * rest + weight * weight + 2.0 * alike * rest * weight).sqrt();
-            *sample = ((from * rest + to * weight) / power).round() as i16;
+            *sample = sample_from_units((from * rest + to * weight) / power);
         }
     }
 }
