@@ -68,10 +68,14 @@ pub(super) struct Concealer {
     step: f32,
     /// What the extrapolation loses with each ms from the start.
     fall_per_ms: f32,
-    /// What was drawn for the gap, and how much of it went out. A gap that is known to its end is drawn at once.
+    /// What was drawn for the gap, and how much of it went out. Whether a gap is led into the speech behind it is settled
+    /// at once for all of it; a glide through it is drawn as it goes out, so that a long gap costs no frame more.
     drawn: Vec<f32>,
     sent: usize,
     led: bool,
+    glide: Option<Glide>,
+    /// How much of the glide is drawn.
+    ready: usize,
     scratch: Vec<f32>,
 }
 
@@ -151,6 +155,7 @@ impl Cycle {
 }
 
 /// The course of a pitch over the gap, in periods from its start.
+#[derive(Clone, Copy)]
 struct Course {
     /// Slopes at the start and at the end, and the periods in between.
     start: f32,
@@ -164,6 +169,17 @@ impl Course {
         let rest = 1.0 - part;
         part * rest * (rest * self.start - part * self.end) + part * part * (3.0 - 2.0 * part) * self.periods
     }
+}
+
+/// A gap in which the pitch glides from that before it to that after it.
+#[derive(Clone, Copy)]
+struct Glide {
+    course: Course,
+    /// The period after the gap, and the step at its end.
+    goal: f32,
+    step: f32,
+    /// Samples drawn between the last speech and the start of the glide.
+    start: f32,
 }
 
 impl Concealer {
@@ -190,6 +206,8 @@ impl Concealer {
             drawn: Vec::with_capacity(keep),
             sent: 0,
             led: false,
+            glide: None,
+            ready: 0,
             scratch: Vec::with_capacity(keep),
         };
         concealer.reset();
@@ -266,6 +284,7 @@ impl Concealer {
                     _ => self.extrapolate(part.len()),
                 }
             }
+            self.draw_glide(self.sent + part.len());
             for (sample, &value) in part.iter_mut().zip(&self.drawn[self.sent..]) {
                 *sample = sample_from_units(value);
             }
@@ -354,6 +373,7 @@ impl Concealer {
     fn extrapolate(&mut self, length: usize) {
         self.drawn.clear();
         self.sent = 0;
+        self.glide = None;
         let power = dot(&self.before[..self.period.lag], &self.before[..self.period.lag]) / self.period.lag as f32;
         // Uniform numbers of -1 to 1 have a third of the power of their peak.
         let noise = (3.0 * self.floor.min(power)).sqrt();
@@ -396,7 +416,12 @@ impl Concealer {
         self.draw_backward(after.lag);
         let step = self.after[0] - self.after[after.lag];
         if let Some(course) = self.course(gap, after) {
-            self.glide(gap, &course, after.lag);
+            self.glide = Some(Glide { course, goal: after.lag as f32, step, start: self.concealed as f32 });
+            self.ready = 0;
+            self.drawn.clear();
+            self.drawn.resize(gap, 0.0);
+            self.sent = 0;
+            self.concealed += gap;
         } else {
             self.extrapolate(gap);
             let lag = after.lag;
@@ -406,22 +431,20 @@ impl Concealer {
                 *forth += (self.backward.samples[1 + at] - *forth) * (index as f32 * each);
                 at = if at + 1 < lag { at + 1 } else { 0 };
             }
-        }
-        for back in 1..=gap.min(self.samples(STEP_MS)) {
-            self.drawn[gap - back] += step * self.fading(back as f32);
+            for back in 1..=gap.min(self.samples(STEP_MS)) {
+                self.drawn[gap - back] += step * self.fading(back as f32);
+            }
         }
         self.led = true;
     }
 
-    /// Draw the next `gap` samples with a pitch that takes its course to a period of `goal`.
-    fn glide(&mut self, gap: usize, course: &Course, goal: usize) {
-        let mut drawn = std::mem::take(&mut self.drawn);
-        drawn.clear();
-        drawn.resize(gap, 0.0);
-        let (from, lag, goal) = (self.position as f32, self.period.lag as f32, goal as f32);
-        let (concealed, each) = (self.concealed as f32, 1.0 / gap as f32);
-        for (block, drawn) in drawn.chunks_mut(LANES).enumerate() {
-            let first = (block * LANES) as f32;
+    /// Draw the glide, if there is one, up to sample `end` of the gap.
+    fn draw_glide(&mut self, end: usize) {
+        let Some(Glide { course, goal, step, start }) = self.glide else { return };
+        let (from, lag, gap) = (self.position as f32, self.period.lag as f32, self.drawn.len() as f32);
+        let each = 1.0 / gap;
+        while self.ready < end {
+            let first = self.ready as f32;
             let (mut parts, mut forths, mut backs) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
             for lane in 0..LANES {
                 parts[lane] = (first + lane as f32) * each;
@@ -432,15 +455,15 @@ impl Concealer {
             let (forths, backs) = (self.forward.at(&forths), self.backward.at(&backs));
             let mut values = [0.0; LANES];
             for lane in 0..LANES {
-                let at = concealed + (first + lane as f32);
-                let forth = forths[lane] * self.level(at) + self.step * self.fading(at);
-                values[lane] = forth + (backs[lane] - forth) * parts[lane];
+                let at = first + lane as f32;
+                let forth = forths[lane] * self.level(start + at) + self.step * self.fading(start + at);
+                values[lane] = forth + (backs[lane] - forth) * parts[lane] + step * self.fading(gap - at);
             }
-            drawn.copy_from_slice(&values[..drawn.len()]);
+            for (drawn, value) in self.drawn[self.ready..].iter_mut().zip(values) {
+                *drawn = value;
+            }
+            self.ready += LANES;
         }
-        self.drawn = drawn;
-        self.sent = 0;
-        self.concealed += gap;
     }
 
     /// Find the course of the pitch that makes the extrapolation arrive in phase, if both sides are of one voice.
@@ -487,9 +510,10 @@ impl Concealer {
         if !self.led {
             self.extrapolate(length);
         }
-        let drawn = &self.drawn[self.sent..];
-        let length = length.min(drawn.len());
-        for (index, (sample, &value)) in speech.iter_mut().zip(&drawn[..length]).enumerate() {
+        let length = length.min(self.drawn.len() - self.sent);
+        self.draw_glide(self.sent + length);
+        let drawn = &self.drawn[self.sent..][..length];
+        for (index, (sample, &value)) in speech.iter_mut().zip(drawn).enumerate() {
             let weight = (index as f32 + 0.5) / length as f32;
             *sample = sample_from_units(f32::from(*sample) * weight + value * (1.0 - weight));
         }
