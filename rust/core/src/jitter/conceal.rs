@@ -82,6 +82,19 @@ pub(super) struct Concealer {
 /// So many samples of a glide are drawn together.
 const LANES: usize = 8;
 
+/// What leads from a random number to each of the next: multiplied by the first, plus the second.
+const LEAPS: [(u32, u32); LANES] = {
+    let (factor, offset) = (1_664_525, 1_013_904_223);
+    let mut leaps = [(factor, offset); LANES];
+    let mut lane = 1;
+    while lane < LANES {
+        let (factors, offsets): (u32, u32) = leaps[lane - 1];
+        leaps[lane] = (factors.wrapping_mul(factor), offsets.wrapping_mul(factor).wrapping_add(offset));
+        lane += 1;
+    }
+    leaps
+};
+
 /// From 2^23 on floats are whole numbers, so that adding it rounds. A cast to an integer would not be done in lanes,
 /// because of the numbers that do not fit.
 const WHOLE: f32 = 8_388_608.0;
@@ -377,8 +390,10 @@ impl Concealer {
         let power = dot(&self.before[..self.period.lag], &self.before[..self.period.lag]) / self.period.lag as f32;
         // Uniform numbers of -1 to 1 have a third of the power of their peak.
         let noise = (3.0 * self.floor.min(power)).sqrt();
-        for _ in 0..length {
-            if self.concealed == self.rate / 100 {
+        let start = self.concealed as f32;
+        while self.drawn.len() < length {
+            let lengthening = self.rate / 100;
+            if self.concealed == lengthening {
                 // A longer cycle sounds less like a buzz. It goes on with the same samples.
                 self.draw_forward(2);
                 self.position += self.period.lag;
@@ -386,15 +401,32 @@ impl Concealer {
             if self.position >= self.forward.length {
                 self.position = 0;
             }
-            let level = self.level(self.concealed as f32);
-            self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let random = (self.seed as i32 >> 8) as f32 / (1 << 23) as f32;
-            let voice =
-                self.forward.samples[1 + self.position] * level + self.step * self.fading(self.concealed as f32);
-            self.drawn.push(voice + random * noise * (1.0 - level));
-            self.position += 1;
-            self.concealed += 1;
+            let mut run = (length - self.drawn.len()).min(self.forward.length - self.position);
+            if self.concealed < lengthening {
+                run = run.min(lengthening - self.concealed);
+            }
+            self.drawn.extend_from_slice(&self.forward.samples[1 + self.position..][..run]);
+            self.position += run;
+            self.concealed += run;
         }
+        let mut drawn = std::mem::take(&mut self.drawn);
+        for (block, drawn) in drawn.chunks_mut(LANES).enumerate() {
+            let first = (block * LANES) as f32;
+            let mut values = [0.0; LANES];
+            values[..drawn.len()].copy_from_slice(drawn);
+            let mut seeds = [0; LANES];
+            for lane in 0..LANES {
+                let at = start + (first + lane as f32);
+                let level = self.level(at);
+                seeds[lane] = self.seed.wrapping_mul(LEAPS[lane].0).wrapping_add(LEAPS[lane].1);
+                let random = (seeds[lane] as i32 >> 8) as f32 / (1 << 23) as f32;
+                let voice = values[lane] * level + self.step * self.fading(at);
+                values[lane] = voice + random * noise * (1.0 - level);
+            }
+            self.seed = seeds[drawn.len() - 1];
+            drawn.copy_from_slice(&values[..drawn.len()]);
+        }
+        self.drawn = drawn;
     }
 
     /// Draw the next `gap` samples so that they lead from what was before the gap to `speech`.
