@@ -1,5 +1,7 @@
 //! The pitch period of a stretch of speech.
 
+use crate::simd::{Backend, LAGS};
+
 /// A pitch period and how well the signal repeats with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Period {
@@ -9,30 +11,9 @@ pub(super) struct Period {
     pub(super) score: f32,
 }
 
-/// Multiply and add, in eight lanes: the order of the additions, and so the result, is the same on every machine.
+/// Multiply and add: the result is the same on every machine.
 pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (lefts, left_rest) = left.as_chunks::<8>();
-    let (rights, right_rest) = right.as_chunks::<8>();
-    for (left, right) in lefts.iter().zip(rights) {
-        for lane in 0..8 {
-            lanes[lane] += left[lane] * right[lane];
-        }
-    }
-    let mut sum = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
-    for (left, right) in left_rest.iter().zip(right_rest) {
-        sum += left * right;
-    }
-    sum
-}
-
-/// Add the products of a row with the stretches of a signal that begin with it, a sample further on and so forth.
-fn multiply(row: &[f32], signal: &[f32], sums: &mut [f32; LAGS]) {
-    for (sample, window) in row.iter().zip(signal.windows(LAGS)) {
-        for lag in 0..LAGS {
-            sums[lag] += sample * window[lag];
-        }
-    }
+    Backend::detect().dot_product(left, right)
 }
 
 /// Correlate two stretches of one length, normalised to -1 to 1; silence correlates with nothing.
@@ -54,9 +35,6 @@ pub(super) struct PitchSearch {
     wide_energy: Vec<f32>,
     scores: Vec<f32>,
 }
-
-/// Lags worked on together: as many sums fit in the registers of the baseline, and two times that are all lags.
-const LAGS: usize = 28;
 
 /// What matters at the edge of a gap is its last few ms, which do not hold a period of a low voice: so a window that is
 /// wider by this factor has a say as well, of this weight.
@@ -121,9 +99,9 @@ impl PitchSearch {
         let last = last.min(len - fewest);
         for lag in (first..=last).step_by(LAGS) {
             let mut products = [0.0; LAGS];
-            multiply(&self.coarse[..near], &self.coarse[lag..], &mut products);
+            Backend::detect().correlate(&self.coarse[..near], &self.coarse[lag..], &mut products);
             self.near.extend(products);
-            multiply(&self.coarse[near..wide], &self.coarse[lag + near..], &mut products);
+            Backend::detect().correlate(&self.coarse[near..wide], &self.coarse[lag + near..], &mut products);
             self.wide.extend(products);
         }
         for (window, energies) in [(near, &mut self.near_energy), (wide, &mut self.wide_energy)] {

@@ -4,15 +4,16 @@ use super::portable::holds_windows;
 use super::{Row, portable};
 use crate::g711::Law;
 use std::arch::x86_64::{
-    __m256, __m256i, _CMP_ORD_Q, _mm_loadu_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps,
-    _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256, _mm256_cmp_ps, _mm256_cmpgt_epi16, _mm256_cmpgt_epi32,
-    _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtps_epi32, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_min_epi32, _mm256_min_ps, _mm256_mullo_epi16, _mm256_or_si256, _mm256_packs_epi32,
-    _mm256_packus_epi16, _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
-    _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_shuffle_epi8, _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_srli_epi32,
-    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
-    _mm256_xor_si256,
+    __m256, __m256i, _CMP_ORD_Q, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_hadd_ps, _mm_loadu_si128, _mm_movehdup_ps,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blendv_epi8,
+    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_cmp_ps, _mm256_cmpgt_epi16, _mm256_cmpgt_epi32,
+    _mm256_cvtepi16_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtps_epi32, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_min_epi32, _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi16,
+    _mm256_or_si256, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permute2f128_ps, _mm256_permute4x64_epi64,
+    _mm256_permutevar8x32_epi32, _mm256_set_epi64x, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi8, _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_srai_epi32,
+    _mm256_srli_epi16, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi16, _mm256_sub_epi32,
+    _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm256_xor_si256,
 };
 
 const LANES: usize = portable::LANES;
@@ -217,6 +218,27 @@ fn sums_of_lanes(s: [__m256; WINDOWS]) -> __m256 {
     let even = interleave(fold(s[0], s[4]), fold(s[1], s[5]));
     let odd = interleave(fold(s[2], s[6]), fold(s[3], s[7]));
     _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(even, odd), _mm256_shuffle_ps::<0b11_10_11_10>(even, odd))
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn dot_product(left: &[f32], right: &[f32]) -> f32 {
+    let (lefts, left_rest) = left.as_chunks::<LANES>();
+    let (rights, right_rest) = right.as_chunks::<LANES>();
+    let mut sums = _mm256_setzero_ps();
+    for (left, right) in lefts.iter().zip(rights) {
+        // SAFETY: both are LANES = 8 floats long.
+        let (left, right) = unsafe { (_mm256_loadu_ps(left.as_ptr()), _mm256_loadu_ps(right.as_ptr())) };
+        sums = _mm256_add_ps(sums, _mm256_mul_ps(left, right));
+    }
+    let pairs = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+    let quads = _mm_hadd_ps(pairs, pairs);
+    let sum = _mm_cvtss_f32(_mm_add_ss(quads, _mm_movehdup_ps(quads)));
+    portable::add_products(sum, left_rest, right_rest)
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; portable::LAGS]) {
+    portable::correlate(row, samples, sums);
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -3,6 +3,7 @@
 //! [`portable`] is the reference: every other file gives the same results as it, bit for bit. What an instruction set
 //! changes is only whether a multiplication and the addition after it are rounded once or twice (`FUSED`), so floats
 //! may differ in their last bit between machines with and without fused multiplication, never between two chunkings.
+//! What says that nothing is fused is the same everywhere.
 
 #![allow(unsafe_code)]
 
@@ -16,6 +17,10 @@ use crate::g711::Law;
 
 /// Independent sums of a dot product: rows of coefficients are a multiple of this long.
 pub(crate) const LANES: usize = portable::LANES;
+
+/// Lags that a row is correlated at together: the registers of the baseline hold as many sums, and twice as many lags
+/// of a 4 kHz signal are all periods of a voice.
+pub(crate) const LAGS: usize = portable::LAGS;
 
 /// A row of coefficients, and the samples that its windows are taken from.
 pub(crate) type Row<'a> = (&'a [f32], &'a [f32]);
@@ -96,6 +101,21 @@ impl Backend {
     #[inline]
     pub(crate) fn dot_products_of_pair(self, rows: [&[f32]; 2], window: &[f32]) -> [f32; 2] {
         dispatch!(self, dot_products_of_pair(rows, window))
+    }
+
+    /// Return the dot product of two equally long rows. Nothing is fused: it is the same on every machine.
+    #[inline]
+    pub(crate) fn dot_product(self, left: &[f32], right: &[f32]) -> f32 {
+        assert_eq!(left.len(), right.len());
+        dispatch!(self, dot_product(left, right))
+    }
+
+    /// Add to every sum the dot product of the row with the samples from there on, of which there are as many as the row
+    /// and [`LAGS`] together, or more. Nothing is fused: it is the same on every machine.
+    #[inline]
+    pub(crate) fn correlate(self, row: &[f32], samples: &[f32], sums: &mut [f32; LAGS]) {
+        assert!(row.len() + LAGS <= samples.len());
+        dispatch!(self, correlate(row, samples, sums));
     }
 
     /// Convert PCM to floats in units of the last bit; both have the same number of samples.
@@ -203,6 +223,23 @@ mod tests {
                 convolve_like(&rows.map(|row| (row, window)), 0, &mut expected);
                 let actual = Backend::detect().dot_products_of_pair(rows, &window[..num_taps]);
                 assert_eq!(actual.map(f32::to_bits), expected.map(f32::to_bits), "{num_taps}");
+            }
+        }
+    }
+
+    #[test]
+    fn unfused_products_equal_the_reference_for_any_length_and_offset() {
+        let noise: Vec<f32> = (0..400).map(|index| (index as f32 * 1.7).sin() * (index as f32 * 0.3).cos()).collect();
+        for offset in 0..4 {
+            for length in (0..MOST).step_by(STRIDE) {
+                let (row, samples) = (&noise[offset..][..length], &noise[200 + offset..][..length + LAGS]);
+                let actual = Backend::detect().dot_product(row, &samples[..length]);
+                let expected = portable::dot_product(row, &samples[..length]);
+                assert_eq!(actual.to_bits(), expected.to_bits(), "{length}");
+                let (mut actual, mut expected) = ([0.5; LAGS], [0.5; LAGS]);
+                Backend::detect().correlate(row, samples, &mut actual);
+                portable::correlate(row, samples, &mut expected);
+                assert_eq!(actual.map(f32::to_bits), expected.map(f32::to_bits), "{length}");
             }
         }
     }

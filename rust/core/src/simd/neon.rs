@@ -79,6 +79,16 @@ fn sum_of_lanes(low: float32x4_t, high: float32x4_t) -> f32 {
 }
 
 #[target_feature(enable = "neon")]
+pub fn dot_product(left: &[f32], right: &[f32]) -> f32 {
+    portable::dot_product(left, right)
+}
+
+#[target_feature(enable = "neon")]
+pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; portable::LAGS]) {
+    portable::correlate(row, samples, sums);
+}
+
+#[target_feature(enable = "neon")]
 pub fn units_from_pcm(pcm: &[u8], units: &mut [f32]) {
     portable::units_from_pcm(pcm, units);
 }

@@ -8,6 +8,7 @@ use crate::g711::{Law, alaw_code, decode_table, encode_samples, ulaw_code};
 use crate::pcm;
 
 pub const LANES: usize = 8;
+pub const LAGS: usize = 28;
 
 /// Windows worked on together: more of them do not fit in the registers of the baseline.
 const WINDOWS: usize = 2;
@@ -83,6 +84,35 @@ fn sum_of_lanes(sums: &[f32; LANES]) -> f32 {
         width /= 2;
     }
     sums[0]
+}
+
+/// One sum per lane, then the lanes in pairs, then the rest.
+#[inline(always)]
+pub fn dot_product(left: &[f32], right: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (lefts, left_rest) = left.as_chunks::<LANES>();
+    let (rights, right_rest) = right.as_chunks::<LANES>();
+    for (left, right) in lefts.iter().zip(rights) {
+        for lane in 0..LANES {
+            lanes[lane] += left[lane] * right[lane];
+        }
+    }
+    let sum = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+    add_products(sum, left_rest, right_rest)
+}
+
+#[inline(always)]
+pub fn add_products(sum: f32, left: &[f32], right: &[f32]) -> f32 {
+    left.iter().zip(right).fold(sum, |sum, (left, right)| sum + left * right)
+}
+
+#[inline(always)]
+pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; LAGS]) {
+    for (value, window) in row.iter().zip(samples.windows(LAGS)) {
+        for lag in 0..LAGS {
+            sums[lag] += value * window[lag];
+        }
+    }
 }
 
 #[inline(always)]
