@@ -125,9 +125,9 @@ def count_descriptors() -> int:
 
 
 @asynccontextmanager
-async def running(name: str, timeout_s: float = 30.0) -> AsyncIterator[Mode]:
+async def running(name: str) -> AsyncIterator[Mode]:
     """Yield a mode whose programs have been started."""
-    mode = Mode(name, "none", timeout_s)
+    mode = Mode(name, "none", 100.0)
     try:
         await mode.translate("Radio.")
         yield mode
@@ -266,15 +266,19 @@ def test_cancelled_callers_are_not_waited_for_and_get_no_answer_of_others() -> N
 
 def test_a_text_that_takes_too_long_ends_the_programs_and_the_next_has_new_ones(processes: Processes) -> None:
     async def main() -> None:
-        async with running("es-pt", timeout_s=2.0) as mode:
+        async with running("es-pt") as mode:
             first = programs(mode)
             os.kill(first[2].pid, signal.SIGSTOP)
+            mode._timeout_s = 0.5
             late = await begin(mode, "Buenos días.")
             waiting = await begin(mode, "Buenos días.")
-            with pytest.raises(EngineError, match=r"^apertium es-pt took more than 2 s for 12 characters$"):
+            with pytest.raises(EngineError, match=r"^apertium es-pt took more than 0\.5 s for 12 characters$"):
                 await late
+            mode._timeout_s = 100.0  # new programs have to load their dictionaries first
             assert await waiting == "Bons dias."
-            assert all(process.returncode == -signal.SIGKILL for process in first)
+            assert first[2].returncode == -signal.SIGKILL
+            # One whose neighbour is killed first may end by itself.
+            assert all(process.returncode is not None for process in first)
 
     run(main())
     processes.assert_none_left()
