@@ -291,7 +291,7 @@ def test_a_pulled_request_may_have_a_name() -> None:
 
 
 class QuickConnection:
-    """A client that sends one long message and takes every answer at once."""
+    """A client that sends its messages and takes every answer at once."""
 
     def __init__(self, messages: list[str]) -> None:
         self._messages = messages
@@ -302,8 +302,7 @@ class QuickConnection:
 
     async def recv(self) -> str:
         if not self._messages:
-            await asyncio.sleep(0.05)
-            raise Disconnected
+            await asyncio.Event().wait()
         return self._messages.pop(0)
 
     async def send(self, message: str) -> None:
@@ -315,7 +314,7 @@ class QuickConnection:
 
 def test_the_loop_gets_its_turns_within_a_long_message() -> None:
     audio = base64.b64encode(bytes(1 << 20)).decode()
-    connection = QuickConnection([SETUP, f'{{"type":"audio","audio":"{audio}"}}'])
+    connection = QuickConnection([SETUP, f'{{"type":"audio","audio":"{audio}"}}', '{"type":"end_of_stream"}'])
     most_between_turns = 0
 
     async def main() -> None:
@@ -336,6 +335,12 @@ def test_the_loop_gets_its_turns_within_a_long_message() -> None:
 
 class VanishedConnection(QuickConnection):
     """A client that takes none of its answers, and has gone after its messages."""
+
+    async def recv(self) -> str:
+        if not self._messages:
+            await asyncio.sleep(0.05)
+            raise Disconnected
+        return await super().recv()
 
     async def send(self, message: str) -> None:
         await asyncio.Event().wait()
@@ -420,7 +425,7 @@ def test_stopping_waits_for_an_engine_and_closes_it(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.1)
         await websocket.close()
 
-    run(main())
+    run(main(), held_clock=True)
     assert engine.closed == [True]
 
 
@@ -444,7 +449,7 @@ def test_a_server_that_is_cancelled_waits_for_an_engine_too(monkeypatch: pytest.
         assert server.cancelled()
         await websocket.close()
 
-    run(main())
+    run(main(), held_clock=True)
     assert engine.closed == [True]  # and before the engine was stopped, which it checks
 
 
