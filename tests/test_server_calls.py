@@ -24,6 +24,7 @@ from speechwire.errors import AudioError
 from speechwire.events import Audio, FailureKind, Flush, Start
 from speechwire.server import ServerLimits, serve
 from speechwire.server.account import Account
+from speechwire.server.app import _listen
 from speechwire.server.call import MAX_UNSENT_MS, STALL_S, START_S, Call
 from speechwire.server.dialects.telephony import LINES, CallEnd, close_code, parse_setup
 from speechwire.server.engines import EngineError, EngineSession, Input, Say
@@ -701,10 +702,19 @@ def test_a_far_end_that_takes_nothing_is_given_up_and_counted() -> None:
     run(main(), held_clock=True)
 
 
-def test_a_socket_that_nobody_reads_is_cut() -> None:
+def test_a_socket_that_nobody_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listen(host: str, port: int) -> socket.socket:
+        listener = _listen(host, port)
+        # As much as the system would hold takes minutes of the call. Where those take long, the system cuts the
+        # connection first, by its own clock.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        return listener
+
     async def script(_: AsyncIterator[Input], say: Say) -> None:
         while True:
             await say(Audio(bytes(16000)))
+
+    monkeypatch.setattr("speechwire.server.app._listen", listen)
 
     async def main() -> None:
         async with serve(ScriptedEngine(script)) as address:
