@@ -137,10 +137,17 @@ def test_serve_tells_how_a_call_ended() -> None:
     assert len(errors.splitlines()) == 1
 
 
-def test_serve_stops_while_it_loads_its_engine() -> None:
+def test_serve_stops_while_it_loads_its_engine(tmp_path: Path) -> None:
+    # A mode that does not answer, so that it goes on loading until it is stopped.
+    (tmp_path / "modes").mkdir()
+    (tmp_path / "modes" / "eng-spa.mode").write_text("slow")
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 1000\n")
+    slow.chmod(0o755)
+    changes = {"APERTIUM_DATADIR": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = [*COMMAND, "serve", "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**changes)
     ) as process:
         # It starts processes when it can be stopped.
         while not Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text():
@@ -152,16 +159,20 @@ def test_serve_stops_while_it_loads_its_engine() -> None:
 
 
 def test_serve_keeps_to_its_limits() -> None:
-    limits = ["--base-path", "/v1", "--max-session", "1.5", "--max-requests", "1"]
-    with serving("--engine", "loopback", *limits) as (address, _):
+    setup = '{"type":"setup","output_format":"pcm"}'
+    with serving("--engine", "loopback", "--base-path", "/v1", "--max-requests", "1") as (address, _):
         url = address.replace("http", "ws", 1) + "/v1/speech/tts"
-        setup = '{"type":"setup","output_format":"pcm"}'
         with connect(url) as first, connect(url) as second:
             first.send(setup)
-            assert json.loads(first.recv(10))["type"] == "ready"
+            assert json.loads(first.recv(60))["type"] == "ready"
             second.send(setup)
-            assert json.loads(second.recv(10))["message"] == "Concurrency limit exceeded"
-            assert json.loads(first.recv(10))["message"] == "session duration limit exceeded"
+            assert json.loads(second.recv(60))["message"] == "Concurrency limit exceeded"
+    # In a server of its own, for the other limit is tried while a session goes on.
+    with serving("--engine", "loopback", "--max-session", "0.5") as (address, _):
+        with connect(address.replace("http", "ws", 1) + "/api/speech/tts") as websocket:
+            websocket.send(setup)
+            assert json.loads(websocket.recv(60))["type"] == "ready"
+            assert json.loads(websocket.recv(60))["message"] == "session duration limit exceeded"
 
 
 def test_serve_refuses_an_empty_key() -> None:
