@@ -150,11 +150,11 @@ def test_feed_is_cheap_enough_for_the_event_loop() -> None:
     session = LoopbackEngine().listen(START, 48000)
     best_s = math.inf
     for _ in range(10):
-        started = time.perf_counter()
+        started = time.thread_time()  # what it works, whatever else the machine does
         for _ in range(100):
             for _ in session.feed(chunk):
                 pass
-        best_s = min(best_s, (time.perf_counter() - started) / 100)
+        best_s = min(best_s, (time.thread_time() - started) / 100)
     assert best_s < 100e-6
 
 
