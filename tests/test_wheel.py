@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# The first of them builds the wheel.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).parent.parent
 PROBE = """
 import json, sys
@@ -73,7 +76,6 @@ def test_wheel_has_the_licence_of_libopus(wheel: Path) -> None:
         assert b"Redistributions in binary form must reproduce the above copyright" in archive.read(name)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("python", interpreters(), ids=lambda path: path.name)
 def test_wheel_works_in_a_clean_environment(python: Path, wheel: Path, tmp_path: Path) -> None:
     subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
