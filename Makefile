@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_QUIET := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# More often than by themselves, for there is nobody who would try again.
+export PIP_RETRIES ?= 10
+export CARGO_NET_RETRY ?= 10
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml | grep -v /target/)
@@ -15,8 +18,10 @@ APT_PACKAGES := apertium apertium-eng-spa apertium-fr-es apertium-es-pt
 # Without what these two declare: 400 MB that the tests do not load, and a command line that builds from source.
 PIPECAT := 'pipecat-ai==1.14.0' 'num2words==0.5.14'
 FUZZ_SECONDS ?= 60
-apt_install = { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get update -qq \
-	&& $$as_root apt-get install -y -qq --no-install-recommends $(1); }
+# A mirror may fail to answer once, and another program may hold the list of packages for a while.
+APT_OPTIONS := -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300
+apt_install = { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); $$as_root apt-get $(APT_OPTIONS) update \
+	&& $$as_root apt-get $(APT_OPTIONS) install -y --no-install-recommends $(1); }
 comma := ,
 # What Miri is to believe the CPU has.
 MIRI_FEATURES := $(if $(filter x86_64,$(shell uname -m)),-Ctarget-feature=+avx2$(comma)+fma)
