@@ -32,7 +32,10 @@ SETUP = (
 )
 FRAME_BYTES = 3840
 
-pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="npm, which fetches wscat, is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm, which fetches wscat, is not installed"),
+    pytest.mark.timeout(600),  # what fetches it too
+]
 
 
 class Terminal:
@@ -87,7 +90,9 @@ def wscat() -> Path:
     program = CACHE / "node_modules" / ".bin" / "wscat"
     if not program.exists():
         arguments = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(CACHE), f"wscat@{VERSION}"]
-        subprocess.run(["npm", "install", *arguments], check=True, timeout=100)
+        # The registry may fail to answer once or twice.
+        patience = ["--fetch-retries=5", "--fetch-timeout=30000"]
+        subprocess.run(["npm", "install", *patience, *arguments], check=True, timeout=500)
     return program
 
 
