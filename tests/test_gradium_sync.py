@@ -32,7 +32,7 @@ def base_url() -> Iterator[str]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    started.wait(10)
+    started.wait(100)
     yield addresses[0]
     stop.set()
     thread.join()
@@ -104,7 +104,7 @@ def test_a_forked_process_calls_as_well(base_url: str) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # it is what multiprocessing still does
         child = os.fork()
     if child == 0:
-        signal.alarm(20)  # a call that hangs ends the child
+        signal.alarm(100)  # a call that hangs ends the child
         done = client.s2s(SETUP, bytes(640)).raw_data == bytes(640)
         os._exit(0 if done else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
