@@ -136,7 +136,8 @@ def test_id_stays_one_segment_of_the_path() -> None:
 
 def test_voice_designer_calls() -> None:
     async def main() -> None:
-        async with opened(Account(draft_delay_s=0.05)) as client:
+        clock = asyncio.get_running_loop().time
+        async with opened(Account(clock=clock, draft_delay_s=0.05)) as client:
             made = await client.voice_generate("a calm voice", language="fr", n_samples=3)
             assert [draft["ready"] for draft in made["embeddings"]] == [False] * 3
             made = await client.voice_generate(
@@ -157,7 +158,7 @@ def test_voice_designer_calls() -> None:
             with pytest.raises(ServerError, match=f"draft not found: {other}"):
                 await client.voice_embedding_get(other)
 
-    run(main())
+    run(main(), held_clock=True)
 
 
 def test_drafts_that_are_not_ready_in_time() -> None:
