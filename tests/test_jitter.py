@@ -203,6 +203,21 @@ def test_pauses_are_shortened_after_a_stall_however_long_it_was(level: int) -> N
     assert sum(frame.accelerated for frame in got[1100:1200]) == RATE * 2
 
 
+@pytest.mark.parametrize("pitch_hz", [85, 110, 140])
+def test_speech_comes_to_rest_after_a_stall(pitch_hz: int) -> None:
+    # Somebody who never pauses, and whose pitch periods are no divisor of a frame.
+    time = np.arange(20 * RATE) / RATE
+    vowel = sum(np.sin(2 * np.pi * pitch_hz * harmonic * time) / harmonic for harmonic in range(1, 8))
+    sent = frames(np.asarray(3000 * vowel, dtype=np.int16))
+    # A packet a second is 30 ms late, and once nothing comes for 150 ms.
+    late = [i * 0.02 + 0.03 * (i % 50 == 0) for i in range(len(sent))]
+    came = np.maximum.accumulate([max(at, 10.15 if i >= 500 else 0) for i, at in enumerate(late)])
+    got = [frame for _, frame in play([(came[i], i, i * SIZE, data) for i, data in enumerate(sent)], 20)]
+    assert any(frame.kind == "compressed" for frame in got[500:])
+    # It was faster for a moment, and is neither sped up nor slowed down in turn ever after.
+    assert sum(frame.kind in ("compressed", "stretched") for frame in got[500:]) < 10
+
+
 def test_clear_silences_the_next_frame_with_a_short_fade() -> None:
     loud = np.full(SIZE * 8, 8000, dtype=np.int16).tobytes()
     for mode in ("network", "playout"):

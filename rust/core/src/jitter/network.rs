@@ -386,6 +386,12 @@ impl Network {
             if !is_pause && !is_urgent && self.rest_ms > 0.0 {
                 return;
             }
+            // Speech loses a whole pitch period, which may be longer than the part of a packet that is held in vain. Where
+            // it would then be too short, and stretched again, that part waits for a pause, which loses just as much.
+            let may_overshoot = tolerance_ms - frame_ms >= target_ms - SHORT_MS;
+            if !is_pause && spare == 0 && !may_overshoot {
+                return;
+            }
             // A pause loses exactly what is wanted or nothing, so no more is wanted than may go.
             let want = if is_pause { want.min(line.queued() - size) } else { want };
             made.accelerated = line.compress(want, is_pause, is_urgent);
