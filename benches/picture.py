@@ -154,6 +154,9 @@ def log_scale(values: Sequence[float], left: float, right: float) -> tuple[Scale
     low, high = math.log10(min(values) / 1.25), math.log10(max(values) * 1.25)
     decades = range(math.floor(low), math.ceil(high))
     ticks = [step * 10.0**decade for decade in decades for step in ((1, 2, 5) if len(decades) < 4 else (1,))]
+    if not any(low <= math.log10(tick) <= high for tick in ticks):
+        # All lie between two lines of the grid, of which one has to be seen.
+        low = max(math.log10(tick) for tick in ticks if math.log10(tick) < low)
     return (
         lambda value: left + (right - left) * (math.log10(value) - low) / (high - low),
         [tick for tick in ticks if low <= math.log10(tick) <= high],

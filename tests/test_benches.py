@@ -123,6 +123,13 @@ def test_picture_shows_what_is_wrong_as_hollow() -> None:
     assert classes == ["dot ours", "dot ours", "dot wrong", "dot wrong"]
 
 
+@pytest.mark.parametrize("value", [0.11, 1.3, 3.1, 7.0, 9.9, 70.0])
+def test_a_scale_has_a_line_of_its_grid_wherever_its_values_lie(value: float) -> None:
+    place, ticks = picture.log_scale([value, 1.01 * value], 0.0, 100.0)
+    assert ticks
+    assert all(0.0 <= place(number) <= 100.0 for number in (*ticks, value, 1.01 * value))
+
+
 def test_reference_of_g711_is_what_the_core_does() -> None:
     for law in companding.LAWS:
         both = companding.contestants(law)["speechwire"]
