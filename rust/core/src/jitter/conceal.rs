@@ -1,6 +1,7 @@
 //! Packet loss concealment: what is lost is extrapolated from the speech before it and, where the packet after the gap
 //! is already there, from that one as well.
 
+use super::lanes::{LANES, WHOLE, floor};
 use super::pitch::{Period, PitchSearch, dot};
 use crate::pcm::sample_from_units;
 
@@ -79,9 +80,6 @@ pub(super) struct Concealer {
     scratch: Vec<f32>,
 }
 
-/// So many samples of a glide are drawn together.
-const LANES: usize = 8;
-
 /// What leads from a random number to each of the next: multiplied by the first, plus the second.
 const LEAPS: [(u32, u32); LANES] = {
     let (factor, offset) = (1_664_525, 1_013_904_223);
@@ -94,17 +92,6 @@ const LEAPS: [(u32, u32); LANES] = {
     }
     leaps
 };
-
-/// From 2^23 on floats are whole numbers, so that adding it rounds. A cast to an integer would not be done in lanes,
-/// because of the numbers that do not fit.
-const WHOLE: f32 = 8_388_608.0;
-
-/// Round down a number of 0 to 2^22.
-#[inline(always)]
-fn floor(number: f32) -> f32 {
-    let nearest = number + WHOLE - WHOLE;
-    if nearest > number { nearest - 1.0 } else { nearest }
-}
 
 /// A piece of signal that repeats.
 struct Cycle {

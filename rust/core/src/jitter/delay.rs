@@ -1,5 +1,7 @@
 //! How long to hold speech back: the cheapest of many virtual playouts.
 
+use super::lanes::{larger, smaller};
+
 /// Margins of the virtual playouts above their reference, in milliseconds.
 const MARGINS: [f32; 16] =
     [0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 65.0, 80.0, 100.0, 130.0, 160.0, 200.0, 260.0, 360.0];
@@ -68,16 +70,6 @@ impl Window {
             self.maximum = larger(self.maximum, value);
         }
     }
-}
-
-/// What `f32::max` would say of numbers that are not NaN, for which one instruction is enough.
-fn larger(left: f32, right: f32) -> f32 {
-    if left > right { left } else { right }
-}
-
-/// What `f32::min` would say, likewise.
-fn smaller(left: f32, right: f32) -> f32 {
-    if left < right { left } else { right }
 }
 
 /// What a packet tells about the network.

@@ -4,6 +4,7 @@
 
 mod conceal;
 mod delay;
+mod lanes;
 mod level;
 mod line;
 mod network;
