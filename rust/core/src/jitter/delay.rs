@@ -1,6 +1,7 @@
 //! How long to hold speech back: the cheapest of many virtual playouts.
 
-use super::lanes::{larger, smaller};
+use super::lanes::{ceil, larger, smaller};
+use crate::simd::Backend;
 
 /// Margins of the virtual playouts above their reference, in milliseconds.
 const MARGINS: [f32; 16] =
@@ -17,8 +18,16 @@ const MEMORY: f32 = 3000.0;
 const FIRST_MEMORY: f32 = 50.0;
 /// Beyond this delay above the fastest packet every further millisecond costs more: conversation suffers from about 175
 /// ms from mouth to ear (ITU-T G.107), and the rest of the way takes its share.
-const LONG_DELAY_MS: f32 = 54.0;
-const LONG_DELAY_PRICE: f32 = 2.5;
+const LONG_DELAY_MS: f32 = 70.0;
+const LONG_DELAY_PRICE: f32 = 3.5;
+/// What is taken off that price, as a share of it, for each millisecond by which packets that come together differ in
+/// age. A server that sends speech in chunks has collected it before: a steady voice is worth more than haste there.
+const CHUNK_DISCOUNT: f32 = 0.005;
+/// What comes so little after a frame was asked for came before, but for the rounding of times.
+const ROUNDING_MS: f32 = 0.05;
+/// Packets that come within this time come together, and how many packets are remembered for that.
+const TOGETHER_MS: f32 = 2.0;
+const CHUNK_MEMORY: f32 = 500.0;
 /// A gap longer than concealment can fill (60 ms in ITU-T G.711 Appendix I) costs more for every further millisecond.
 const LONG_GAP_MS: f32 = 60.0;
 const LONG_GAP_PRICE: f32 = 2.0;
@@ -26,12 +35,12 @@ const LONG_GAP_PRICE: f32 = 2.0;
 const MOVEMENT_PRICE: f32 = 0.5;
 /// How fast a playout moves, as a share of the time it has.
 const SPEED: f32 = 0.45;
-/// How far above its target a playout is left alone.
-const HYSTERESIS_MS: f32 = 8.0;
-/// Within that band the real playout may be anywhere, so lateness is judged near its bottom.
-const BOTTOM_MS: f32 = 5.0;
+/// How much too early or too late a playout has to be, in milliseconds, before it is moved by a frame. Too early is a
+/// little more than the step of the margins, because where packets come on the dot the target lies just that far off.
+pub(super) const SHORT_MS: f32 = 5.5;
+pub(super) const SPARE_MS: f32 = 2.0;
 /// How much cheaper another member has to be to be followed, as a share and in milliseconds.
-const STICK: f32 = 0.06;
+const STICK: f32 = 0.12;
 const STICK_MS: f32 = 0.3;
 /// How much longer than the longest detour of an overtaken packet the next one is waited for, and how that is forgotten
 /// with every packet.
@@ -83,13 +92,25 @@ pub(super) struct Arrival {
     pub packet_ms: f32,
     /// Whether it is newer than every packet before it.
     pub is_newest: bool,
+    /// A delay at which the consumer's times let it be played; the others are whole frames away.
+    pub playable_ms: f32,
+    /// How long a frame is.
+    pub frame_ms: f32,
+}
+
+impl Arrival {
+    /// Return the next longer delay at which the consumer's times let a packet be played.
+    #[inline(always)]
+    fn next_playable_ms(&self, delay_ms: f32) -> f32 {
+        self.playable_ms + self.frame_ms * ceil((delay_ms - self.playable_ms - ROUNDING_MS) * (1.0 / self.frame_ms))
+    }
 }
 
 /// A bank of virtual playouts beside the real one, which follows the cheapest.
 ///
-/// Each aims at a margin above its reference, moves towards that at the speed of time-stretching, waits for a packet that
-/// comes late, and is charged in one unit, milliseconds of delay, for what it holds back, what it conceals and how it
-/// moves. What is cheapest tells what the network is like: a margin above the fastest packet where the jitter is steady,
+/// Each aims at a margin above its reference, as near as the times at which frames are asked for allow, moves towards that
+/// at the speed of time-stretching, waits for a packet that comes late, and is charged in one unit, milliseconds of delay,
+/// for what it holds back, what it conceals and how it moves. What is cheapest tells what the network is like: a margin above the fastest packet where the jitter is steady,
 /// a level that follows the slowest where a queue fills and drains.
 pub(super) struct Delay {
     /// The milliseconds of delay that one per cent of concealment costs.
@@ -102,15 +123,18 @@ pub(super) struct Delay {
     num_packets: f32,
     newest_ms: f32,
     detour_ms: f32,
+    /// How much came together with the newest packet before it, and by how much such packets differ in age.
+    chunk_ms: f32,
+    spread_ms: f32,
 }
 
 impl Delay {
     pub(super) fn new(loss_price_ms: f32) -> Self {
         let mut windows = SLOWEST_MS.iter().chain(&FASTEST_MS).map(|span_ms| Window::new(*span_ms));
-        // Nothing is known yet: a steady playout with hardly a margin, until there is reason for more.
+        // Nothing is known yet: a steady playout without a margin, until there is reason for one.
         let costs = std::array::from_fn(|reference| {
             let doubt = if reference < SLOWEST_MS.len() { 25.0 } else { 20.0 };
-            MARGINS.map(|margin| doubt + (margin - MARGINS[1]).abs())
+            MARGINS.map(|margin| doubt + margin)
         });
         let mut bank = Self {
             loss_price_ms,
@@ -121,6 +145,8 @@ impl Delay {
             num_packets: 0.0,
             newest_ms: 0.0,
             detour_ms: 0.0,
+            chunk_ms: 0.0,
+            spread_ms: 0.0,
         };
         bank.best = bank.cheapest();
         bank
@@ -131,22 +157,32 @@ impl Delay {
         let delay = arrival.delay_ms;
         if arrival.is_newest {
             self.detour_ms *= DETOUR_MEMORY;
+            self.measure_chunk(arrival);
             self.newest_ms = delay;
             if self.num_packets == 0.0 {
                 self.held = [MARGINS.map(|margin| delay + margin); NUM_REFERENCES];
                 self.slide(arrival);
             }
             self.num_packets += 1.0;
-            self.charge(arrival);
-            let (reference, margin) = self.cheapest();
-            let followed = self.costs[self.best.0][self.best.1];
-            if self.costs[reference][margin] < followed * (1.0 - STICK) - STICK_MS {
-                self.best = (reference, margin);
-            }
+            Backend::detect().widen(
+                #[inline(always)]
+                || {
+                    self.charge(arrival);
+                    self.follow();
+                },
+            );
         } else {
             self.detour_ms = self.detour_ms.max(delay - self.newest_ms + DETOUR_MARGIN_MS);
         }
         self.slide(arrival);
+    }
+
+    /// Learn what comes together. In a chunk of equal packets half of its spread came before each of them on average.
+    fn measure_chunk(&mut self, arrival: Arrival) {
+        let since_newest_ms = arrival.delay_ms - self.newest_ms + arrival.packet_ms;
+        let is_together = self.num_packets > 0.0 && since_newest_ms.abs() < TOGETHER_MS;
+        self.chunk_ms = if is_together { self.chunk_ms + arrival.packet_ms } else { 0.0 };
+        self.spread_ms += (2.0 * self.chunk_ms - self.spread_ms) / (self.num_packets + 1.0).min(CHUNK_MEMORY);
     }
 
     fn slide(&mut self, arrival: Arrival) {
@@ -165,6 +201,7 @@ impl Delay {
     }
 
     /// Let every virtual playout live through a packet.
+    #[inline(always)]
     fn charge(&mut self, arrival: Arrival) {
         let delay = arrival.delay_ms;
         let keep = 1.0 - 1.0 / (self.num_packets + FIRST_MEMORY).min(MEMORY);
@@ -172,30 +209,42 @@ impl Delay {
         let late_price = self.loss_price_ms * 100.0 / arrival.packet_ms;
         let move_price = late_price * MOVEMENT_PRICE;
         let step = SPEED * arrival.packet_ms;
-        let fastest = self.fastest_ms();
+        let long_price = LONG_DELAY_PRICE * (1.0 - CHUNK_DISCOUNT * self.spread_ms).max(0.0);
+        let longest = self.fastest_ms() + LONG_DELAY_MS;
+        let playable = arrival.next_playable_ms(delay);
         for (index, (held, costs)) in self.held.iter_mut().zip(&mut self.costs).enumerate() {
             let extreme = self.windows[index].maximum;
             let reference = if index < SLOWEST_MS.len() { extreme } else { -extreme };
             for member in 0..MARGINS.len() {
                 let old = held[member];
                 let target = reference + MARGINS[member];
-                // Neither below the target nor far above it: one comparison, for the vector unit.
-                let is_near = (old - target - HYSTERESIS_MS / 2.0).abs() < HYSTERESIS_MS / 2.0;
-                let goal = if is_near { old } else { target };
+                let least = arrival.next_playable_ms(target - SHORT_MS);
+                let most = if least < target + SPARE_MS { least + arrival.frame_ms } else { least };
+                let goal = smaller(larger(old, least), most);
                 let moved = smaller(larger(goal, old - step), old + step);
-                let is_above = moved > target + HYSTERESIS_MS;
-                let bottom = if is_above { moved } else { smaller(moved, target + BOTTOM_MS) };
-                let late = larger(delay - bottom, 0.0);
+                let waited = larger(moved, playable);
+                let late = waited - moved;
                 let gap = late + LONG_GAP_PRICE * larger(late - LONG_GAP_MS, 0.0);
-                let long = LONG_DELAY_PRICE * larger(moved - fastest - LONG_DELAY_MS, 0.0);
+                let long = long_price * larger(moved - longest, 0.0);
                 let cost = moved - delay + long + late_price * gap + move_price * (moved - old).abs();
                 costs[member] = keep * costs[member] + (1.0 - keep) * cost;
-                held[member] = larger(moved, delay);
+                held[member] = waited;
             }
         }
     }
 
+    /// Follow another member if it is cheap enough.
+    #[inline(always)]
+    fn follow(&mut self) {
+        let (reference, margin) = self.cheapest();
+        let followed = self.costs[self.best.0][self.best.1];
+        if self.costs[reference][margin] < followed * (1.0 - STICK) - STICK_MS {
+            self.best = (reference, margin);
+        }
+    }
+
     /// Find the cheapest member: its reference and its margin.
+    #[inline(always)]
     fn cheapest(&self) -> (usize, usize) {
         let mut least = [f32::INFINITY; MARGINS.len()];
         for costs in &self.costs {
@@ -233,11 +282,17 @@ impl Delay {
 mod tests {
     use super::*;
 
+    /// A packet of 20 ms, and frames of 20 ms that are asked for 3 ms after the first packet came.
+    fn packet(index: u32, delay_ms: f32) -> Arrival {
+        let at_ms = f64::from(index) * 20.0;
+        Arrival { delay_ms, at_ms, packet_ms: 20.0, is_newest: true, playable_ms: 3.0, frame_ms: 20.0 }
+    }
+
     /// Let 20 ms packets come with these delays and return the target.
     fn target_after(delays: impl Iterator<Item = f32>) -> f32 {
         let mut bank = Delay::new(100.0);
-        for (index, delay_ms) in delays.enumerate() {
-            bank.observe(Arrival { delay_ms, at_ms: index as f64 * 20.0, packet_ms: 20.0, is_newest: true });
+        for (index, delay_ms) in (0..).zip(delays) {
+            bank.observe(packet(index, delay_ms));
         }
         bank.target_ms()
     }
@@ -277,8 +332,7 @@ mod tests {
         let mut targets = [2.0, 50.0, 1000.0].map(|price| {
             let mut bank = Delay::new(price);
             for index in 0..4000 {
-                let at_ms = f64::from(index) * 20.0;
-                bank.observe(Arrival { delay_ms: jitter(index), at_ms, packet_ms: 20.0, is_newest: true });
+                bank.observe(packet(index, jitter(index)));
             }
             bank.target_ms()
         });
@@ -291,12 +345,28 @@ mod tests {
     fn an_overtaken_packet_is_waited_for_next_time() {
         let mut bank = Delay::new(100.0);
         for index in 0..100 {
-            let at_ms = f64::from(index) * 20.0;
-            bank.observe(Arrival { delay_ms: 0.0, at_ms, packet_ms: 20.0, is_newest: true });
+            bank.observe(packet(index, 0.0));
         }
         assert!(bank.detour_ms().abs() < f32::EPSILON);
-        bank.observe(Arrival { delay_ms: 30.0, at_ms: 1900.0, packet_ms: 20.0, is_newest: false });
+        bank.observe(Arrival { is_newest: false, ..packet(95, 30.0) });
         assert!(bank.target_ms() >= 30.0);
         assert!(bank.detour_ms() >= 30.0);
+    }
+
+    #[test]
+    fn chunks_are_held_longer_for_a_steady_voice() {
+        // One chunk in twenty comes up to 100 ms later.
+        let part = |chunk: u32| (chunk.wrapping_mul(2_654_435_761) >> 20) as f32 / 4096.0;
+        let delay = |index: u32, place: u32| (part(index / 4) * 2000.0 - 1900.0).max(0.0) + place as f32 * 20.0;
+        // The same delays, once so that its four packets come together, once so that they come apart.
+        let together = target_after((0..6000).map(|index| delay(index, 3 - index % 4)));
+        let apart = target_after((0..6000).map(|index| delay(index, index % 4)));
+        assert!(together > apart + 20.0, "{together} {apart}");
+    }
+
+    #[test]
+    fn a_delay_is_playable_where_a_frame_is_asked_for() {
+        let next = [-60.0, -17.0, 2.0, 3.0, 3.5, 163.0].map(|delay_ms| packet(0, 0.0).next_playable_ms(delay_ms));
+        assert_eq!(next.map(f32::to_bits), [-57.0_f32, -17.0, 3.0, 3.0, 23.0, 163.0].map(f32::to_bits));
     }
 }

@@ -14,6 +14,13 @@ pub(super) fn floor(number: f32) -> f32 {
     if nearest > number { nearest - 1.0 } else { nearest }
 }
 
+/// Round up a number between -2^22 and 2^22.
+#[inline(always)]
+pub(super) fn ceil(number: f32) -> f32 {
+    let nearest = number + WHOLE - WHOLE;
+    if nearest < number { nearest + 1.0 } else { nearest }
+}
+
 /// What `f32::max` would say of numbers that are not NaN, for which one instruction is enough.
 #[inline(always)]
 pub(super) fn larger(left: f32, right: f32) -> f32 {
@@ -35,6 +42,7 @@ mod tests {
         #[test]
         fn rounding_is_that_of_the_standard_library(number in -4_194_304.0_f32..4_194_304.0) {
             prop_assert!((floor(number) - number.floor()).abs() < f32::EPSILON);
+            prop_assert!((ceil(number) - number.ceil()).abs() < f32::EPSILON);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Packets in real time from a network: play them as early as pays.
 
-use super::delay::{Arrival, Delay};
+use super::delay::{Arrival, Delay, SHORT_MS, SPARE_MS};
 use super::level::energy_of_pcm;
 use super::line::{Line, Made};
 use super::{JitterOptions, JitterStats, Packet};
@@ -18,10 +18,6 @@ const MAX_DETOUR_MS: f64 = 360.0;
 /// How many packets in a row may be behind what was played before the sender's clock is taken to have jumped.
 const MAX_BEHIND: u32 = 5;
 
-/// How much too early or too late playout has to be, in milliseconds, before it is moved by a frame. Too early is a little
-/// more than the step of the margins, because where packets come on the dot the target lies just that far off.
-const SHORT_MS: f64 = 5.5;
-const SPARE_MS: f64 = 2.0;
 /// How long voiced speech is left alone after a change of its speed, in milliseconds, unless there is more to take out
 /// than this.
 const REST_MS: f64 = 80.0;
@@ -78,6 +74,8 @@ pub(super) struct Network {
     /// How long voiced speech is to be left alone after a change of speed.
     rest_ms: f64,
     last_transit_ms: f64,
+    /// The delay at which it was played last.
+    played_ms: f64,
     num_behind: u32,
     last_seq: u16,
     /// When the last frame was due by the consumer's own pace.
@@ -100,6 +98,7 @@ impl Network {
             is_concealing: false,
             rest_ms: 0.0,
             last_transit_ms: 0.0,
+            played_ms: 0.0,
             num_behind: 0,
             last_seq: 0,
             due_s: f64::NEG_INFINITY,
@@ -112,6 +111,7 @@ impl Network {
         self.headers.fill(NO_HEADER);
         self.num_behind = 0;
         self.rest_ms = 0.0;
+        self.played_ms = 0.0;
         self.due_s = f64::NEG_INFINITY;
         self.clear();
     }
@@ -213,6 +213,8 @@ impl Network {
                 packet_ms: self.ms(num_samples) as f32,
                 at_ms: now * 1000.0 - transit_ms,
                 is_newest,
+                playable_ms: self.played_ms as f32,
+                frame_ms: self.ms(line.frame_size() as i64) as f32,
             });
         }
         let end = start + num_samples;
@@ -359,7 +361,8 @@ impl Network {
         // A frame needs whole packets, so a part of one in the queue is held in vain: it is no tolerance.
         let rest = line.queued() % size;
         let tolerance_ms = self.delay_of(line.position() - line.queued() as i64, now) - self.ms(rest as i64);
-        let short_ms = target_ms - SHORT_MS - tolerance_ms;
+        self.played_ms = tolerance_ms;
+        let short_ms = target_ms - f64::from(SHORT_MS) - tolerance_ms;
         if short_ms > 0.0 {
             if !line.fetch(size) {
                 return;
@@ -372,7 +375,7 @@ impl Network {
             let want = (frames * size).saturating_sub(rest).min(self.samples(20.0));
             made.expanded = line.stretch(want, is_pause);
         } else {
-            let spare = ((tolerance_ms - target_ms - SPARE_MS) / frame_ms).max(0.0) as usize;
+            let spare = ((tolerance_ms - target_ms - f64::from(SPARE_MS)) / frame_ms).max(0.0) as usize;
             let want = rest + spare.min(100) * size;
             if want == 0 {
                 return;
@@ -388,7 +391,7 @@ impl Network {
             }
             // Speech loses a whole pitch period, which may be longer than the part of a packet that is held in vain. Where
             // it would then be too short, and stretched again, that part waits for a pause, which loses just as much.
-            let may_overshoot = tolerance_ms - frame_ms >= target_ms - SHORT_MS;
+            let may_overshoot = tolerance_ms - frame_ms >= target_ms - f64::from(SHORT_MS);
             if !is_pause && spare == 0 && !may_overshoot {
                 return;
             }

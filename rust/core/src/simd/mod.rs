@@ -118,6 +118,12 @@ impl Backend {
         dispatch!(self, correlate(row, samples, sums));
     }
 
+    /// Do this work compiled for all that the CPU can. Nothing is fused: it is the same on every machine.
+    #[inline]
+    pub(crate) fn widen<R>(self, work: impl FnOnce() -> R) -> R {
+        dispatch!(self, widen(work))
+    }
+
     /// Convert PCM to floats in units of the last bit; both have the same number of samples.
     #[inline]
     pub(crate) fn units_from_pcm(self, pcm: &[u8], units: &mut [f32]) {

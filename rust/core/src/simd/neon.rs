@@ -89,6 +89,11 @@ pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; portable::LAGS])
 }
 
 #[target_feature(enable = "neon")]
+pub fn widen<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[target_feature(enable = "neon")]
 pub fn units_from_pcm(pcm: &[u8], units: &mut [f32]) {
     portable::units_from_pcm(pcm, units);
 }

@@ -116,6 +116,11 @@ pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; LAGS]) {
 }
 
 #[inline(always)]
+pub fn widen<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[inline(always)]
 pub fn units_from_pcm(pcm: &[u8], units: &mut [f32]) {
     for (unit, sample) in units.iter_mut().zip(pcm.as_chunks::<2>().0) {
         *unit = f32::from(i16::from_le_bytes(*sample));
