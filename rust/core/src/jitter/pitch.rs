@@ -1,6 +1,6 @@
 //! The pitch period of a stretch of speech.
 
-use crate::simd::{Backend, LAGS};
+use crate::simd::Backend;
 
 /// A pitch period and how well the signal repeats with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +14,25 @@ pub(super) struct Period {
 /// Multiply and add: the result is the same on every machine.
 pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
     Backend::detect().dot_product(left, right)
+}
+
+/// Lags that a row is correlated at together: the registers of the baseline hold as many sums, and twice as many lags
+/// of a 4 kHz signal are all periods of a voice.
+const LAGS: usize = 28;
+
+/// Add to every sum the dot product of the row with the samples from there on.
+fn correlate(row: &[f32], samples: &[f32], mut sums: [f32; LAGS]) -> [f32; LAGS] {
+    Backend::detect().widen(
+        #[inline(always)]
+        move || {
+            for (value, window) in row.iter().zip(samples.windows(LAGS)) {
+                for lag in 0..LAGS {
+                    sums[lag] += value * window[lag];
+                }
+            }
+            sums
+        },
+    )
 }
 
 /// Correlate two stretches of one length, normalised to -1 to 1; silence correlates with nothing.
@@ -98,11 +117,9 @@ impl PitchSearch {
         self.wide.clear();
         let last = last.min(len - fewest);
         for lag in (first..=last).step_by(LAGS) {
-            let mut products = [0.0; LAGS];
-            Backend::detect().correlate(&self.coarse[..near], &self.coarse[lag..], &mut products);
+            let products = correlate(&self.coarse[..near], &self.coarse[lag..], [0.0; LAGS]);
             self.near.extend(products);
-            Backend::detect().correlate(&self.coarse[near..wide], &self.coarse[lag + near..], &mut products);
-            self.wide.extend(products);
+            self.wide.extend(correlate(&self.coarse[near..wide], &self.coarse[lag + near..], products));
         }
         for (window, energies) in [(near, &mut self.near_energy), (wide, &mut self.wide_energy)] {
             let (starts, ends) = (&self.energy[first..], &self.energy[first + window..]);

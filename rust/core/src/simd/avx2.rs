@@ -237,11 +237,6 @@ pub fn dot_product(left: &[f32], right: &[f32]) -> f32 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; portable::LAGS]) {
-    portable::correlate(row, samples, sums);
-}
-
-#[target_feature(enable = "avx2,fma")]
 pub fn widen<R>(work: impl FnOnce() -> R) -> R {
     work()
 }

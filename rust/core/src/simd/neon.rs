@@ -84,11 +84,6 @@ pub fn dot_product(left: &[f32], right: &[f32]) -> f32 {
 }
 
 #[target_feature(enable = "neon")]
-pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; portable::LAGS]) {
-    portable::correlate(row, samples, sums);
-}
-
-#[target_feature(enable = "neon")]
 pub fn widen<R>(work: impl FnOnce() -> R) -> R {
     work()
 }

@@ -8,7 +8,6 @@ use crate::g711::{Law, alaw_code, decode_table, encode_samples, ulaw_code};
 use crate::pcm;
 
 pub const LANES: usize = 8;
-pub const LAGS: usize = 28;
 
 /// Windows worked on together: more of them do not fit in the registers of the baseline.
 const WINDOWS: usize = 2;
@@ -104,15 +103,6 @@ pub fn dot_product(left: &[f32], right: &[f32]) -> f32 {
 #[inline(always)]
 pub fn add_products(sum: f32, left: &[f32], right: &[f32]) -> f32 {
     left.iter().zip(right).fold(sum, |sum, (left, right)| sum + left * right)
-}
-
-#[inline(always)]
-pub fn correlate(row: &[f32], samples: &[f32], sums: &mut [f32; LAGS]) {
-    for (value, window) in row.iter().zip(samples.windows(LAGS)) {
-        for lag in 0..LAGS {
-            sums[lag] += value * window[lag];
-        }
-    }
 }
 
 #[inline(always)]
