@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,12 @@ from pathlib import Path
 
 @contextmanager
 def loopback_server(*options: str) -> Iterator[tuple[str, int]]:
-    """Run `speechwire serve`; yields the base URL and the process id."""
+    """Run `speechwire serve`; yields the base URL and the process id. What it logs is shown if it fails."""
     command = [sys.executable, "-m", "speechwire.cli", "serve", "--engine", "loopback", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -23,6 +27,9 @@ def loopback_server(*options: str) -> Iterator[tuple[str, int]]:
             yield f"{line.split()[-1]}/api/", process.pid
         finally:
             process.terminate()
+            if process.wait():
+                log.seek(0)
+                sys.stderr.write(log.read())
 
 
 def cpu_seconds(pid: int) -> float:
