@@ -110,8 +110,8 @@ impl Arrival {
 ///
 /// Each aims at a margin above its reference, as near as the times at which frames are asked for allow, moves towards that
 /// at the speed of time-stretching, waits for a packet that comes late, and is charged in one unit, milliseconds of delay,
-/// for what it holds back, what it conceals and how it moves. What is cheapest tells what the network is like: a margin above the fastest packet where the jitter is steady,
-/// a level that follows the slowest where a queue fills and drains.
+/// for what it holds back, what it conceals and how it moves. What is cheapest tells what the network is like: a margin
+/// above the fastest packet where the jitter is steady, a level that follows the slowest where a queue fills and drains.
 pub(super) struct Delay {
     /// The milliseconds of delay that one per cent of concealment costs.
     loss_price_ms: f32,
@@ -212,9 +212,8 @@ impl Delay {
         let long_price = LONG_DELAY_PRICE * (1.0 - CHUNK_DISCOUNT * self.spread_ms).max(0.0);
         let longest = self.fastest_ms() + LONG_DELAY_MS;
         let playable = arrival.next_playable_ms(delay);
-        for (index, (held, costs)) in self.held.iter_mut().zip(&mut self.costs).enumerate() {
-            let extreme = self.windows[index].maximum;
-            let reference = if index < SLOWEST_MS.len() { extreme } else { -extreme };
+        let references: [f32; NUM_REFERENCES] = std::array::from_fn(|index| self.reference_ms(index));
+        for (reference, (held, costs)) in references.iter().zip(self.held.iter_mut().zip(&mut self.costs)) {
             for member in 0..MARGINS.len() {
                 let old = held[member];
                 let target = reference + MARGINS[member];
