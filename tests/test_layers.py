@@ -181,7 +181,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "codec", "errors", "gradium", "gradium.client", "gradium.stream", "gradium.wire", "server", "server.engines",
         "server.engines.gradium", "server.engines.local", "server.engines.loopback", "server.engines.models.names",
-        "server.engines.script", "server.engines.stages", "+rich",
+        "server.engines.script", "server.engines.stages", "server.limits", "+rich",
     },
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ from speechwire.server.engines.models.names import (
     synthesizer_named,
     translator_named,
 )
+from speechwire.server.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from speechwire.gradium.stream import S2SStream, TTSStream
@@ -147,12 +148,16 @@ def _parser() -> argparse.ArgumentParser:
         "--base-path", default="/api", help='what stands before every route, may be ""; default: %(default)s'
     )
     serve.add_argument(
-        "--max-session", type=_seconds, default=300.0, metavar="SECONDS", help="longest request; default: %(default)g"
+        "--max-session",
+        type=_seconds,
+        default=DEFAULT_LIMITS.max_session_s,
+        metavar="SECONDS",
+        help="longest request; default: %(default)g",
     )
     serve.add_argument(
         "--max-call",
         type=_seconds,
-        default=4 * 3600.0,
+        default=DEFAULT_LIMITS.max_call_s,
         metavar="SECONDS",
         help="longest telephone call; default: %(default)g",
     )
