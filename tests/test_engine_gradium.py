@@ -16,7 +16,7 @@ from speechwire.server import ServerLimits, serve
 from speechwire.server.engines import Answer, EngineError, Input
 from speechwire.server.engines.gradium import GradiumEngine
 from speechwire.server.engines.loopback import LoopbackEngine
-from test_faults import audio_message
+from test_faults import before_ready, begin
 from test_replay import speech
 from test_resume import Service, live
 from test_server import speech_like
@@ -109,11 +109,7 @@ async def endless() -> AsyncIterator[Input]:
 
 
 async def reset(peer: Peer) -> None:
-    await peer.accept()
-    await peer.recv()
-    await peer.send(READY)
-    await peer.recv()
-    await peer.send(audio_message())
+    await begin(peer)
     peer.reset()
 
 
@@ -125,56 +121,29 @@ async def vanish(peer: Peer) -> None:
     await peer.finish()
 
 
-async def fall_silent(peer: Peer) -> None:
-    await peer.accept()
-    await peer.recv()
-    await peer.send(READY)
-    await peer.drain()
+REVOKED = '{"type":"error","message":"API key is revoked or expired","code":1008}'
+NUMBERS = '{"type":"text","text":7,"start_s":"x","stop_s":[]}'
+FAULTS: dict[str, tuple[Behaviour, str]] = {
+    "reset": (reset, "the service behind failed"),
+    "vanish": (vanish, "the service behind failed"),
+    "fall_silent": (before_ready(READY), "nothing came from the server for 0.5 s"),
+    "refuse": (
+        before_ready(REVOKED, close=(1008, "API key is revoked or expired")),
+        "the service behind refused this server's key",
+    ),
+    "end_early": (before_ready(READY, '{"type":"end_of_stream"}', close=(1000, "")), "the service behind failed"),
+    "talk_rubbish": (
+        before_ready(READY, "rubbish"),
+        "the service behind failed: malformed message from the server",
+    ),
+    "talk_of_numbers": (
+        before_ready(READY, NUMBERS),
+        "the service behind failed: malformed message from the server",
+    ),
+}
 
 
-async def refuse(peer: Peer) -> None:
-    await peer.accept()
-    await peer.recv()
-    await peer.send('{"type":"error","message":"API key is revoked or expired","code":1008}')
-    await peer.close(1008, "API key is revoked or expired")
-
-
-async def end_early(peer: Peer) -> None:
-    await peer.accept()
-    await peer.recv()
-    await peer.send(READY)
-    await peer.send('{"type":"end_of_stream"}')
-    await peer.close(1000)
-
-
-async def talk_rubbish(peer: Peer) -> None:
-    await peer.accept()
-    await peer.recv()
-    await peer.send(READY)
-    await peer.send("rubbish")
-    await peer.drain()
-
-
-async def talk_of_numbers(peer: Peer) -> None:
-    await peer.accept()
-    await peer.recv()
-    await peer.send(READY)
-    await peer.send('{"type":"text","text":7,"start_s":"x","stop_s":[]}')
-    await peer.drain()
-
-
-FAULTS: list[tuple[Behaviour, str]] = [
-    (reset, "the service behind failed"),
-    (vanish, "the service behind failed"),
-    (fall_silent, "nothing came from the server for 0.5 s"),
-    (refuse, "the service behind refused this server's key"),
-    (end_early, "the service behind failed"),
-    (talk_rubbish, "the service behind failed: malformed message from the server"),
-    (talk_of_numbers, "the service behind failed: malformed message from the server"),
-]
-
-
-@pytest.mark.parametrize(("behave", "problem"), FAULTS, ids=[behave.__name__ for behave, _ in FAULTS])
+@pytest.mark.parametrize(("behave", "problem"), FAULTS.values(), ids=FAULTS)
 def test_a_service_that_drops_out_ends_the_request_with_the_reason(behave: Behaviour, problem: str) -> None:
     async def say(_: Answer) -> None:
         pass
@@ -188,7 +157,7 @@ def test_a_service_that_drops_out_ends_the_request_with_the_reason(behave: Behav
     run(main(), held_clock=True)
 
 
-@pytest.mark.parametrize(("behave", "problem"), FAULTS, ids=[behave.__name__ for behave, _ in FAULTS])
+@pytest.mark.parametrize(("behave", "problem"), FAULTS.values(), ids=FAULTS)
 def test_a_service_that_drops_out_ends_the_call_with_the_reason(behave: Behaviour, problem: str) -> None:
     async def main() -> None:
         async with misbehaving_server(behave) as base_url, serve(engine(base_url)) as address:
